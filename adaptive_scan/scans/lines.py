@@ -1,0 +1,187 @@
+"""Line-like static scans: raster, jittered gridlike lines, Lissajous curves and random walks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from adaptive_scan.scans._polylines import (
+    DEFAULT_SPACING,
+    along_polyline,
+    cell_centres,
+    check_scan,
+    inside,
+)
+
+_VERTICES_PER_OSCILLATION = 400
+
+
+def serpentine_raster(dose: int, image_size: int, *, spacing: float = DEFAULT_SPACING) -> NDArray[np.float32]:
+    """Positions equally spaced along horizontal lines, scanned to and fro, and the moves between them.
+
+    n lines at ``(i + 1/2) S / n - 1/2`` span the field; the path, ``n (S - 1) + (n - 1) S / n`` px long, is
+    never broken. The number of lines is the one that brings the spacing nearest to ``spacing``.
+
+    Args:
+        dose: Number of positions, all inside the field.
+        image_size: Side S of the square field [px].
+        spacing: Distance wanted between neighbouring positions [px].
+
+    Returns:
+        Positions [px] as (row, column), float32, shape (dose, 2).
+
+    Raises:
+        ValueError: If the dose, the field or the spacing is not positive.
+
+    Example:
+        >>> serpentine_raster(4, 4, spacing=2.0).tolist()  # two lines of 3 px, 2 px apart
+        [[0.5, 1.0], [0.5, 3.0], [2.5, 3.0], [2.5, 1.0]]
+    """
+    check_scan(dose, image_size, spacing)
+    side = image_size - 1.0
+
+    def mismatch(n_lines: int) -> float:
+        return abs(n_lines * side + (n_lines - 1) * image_size / n_lines - dose * spacing)
+
+    estimate = math.floor(dose * spacing / side)
+    n_lines = min(range(max(1, estimate - 2), max(1, estimate) + 2), key=mismatch)
+    rows = np.repeat(cell_centres(n_lines, image_size), 2)
+    columns = np.resize([0.0, side, side, 0.0], 2 * n_lines)
+    return inside(along_polyline(np.stack((rows, columns), axis=1), dose), image_size)
+
+
+def jittered_gridlike(
+    dose: int,
+    image_size: int,
+    rng: np.random.Generator,
+    *,
+    spacing: float = DEFAULT_SPACING,
+    jitter: float = 0.15,
+) -> NDArray[np.float32]:
+    """Positions along a grid of horizontal and vertical lines that wander about their places.
+
+    As many lines run across as down. Each line's excursion is a stationary first-order random walk with
+    standard deviation ``jitter`` times the pitch of the lines and a correlation length of one pitch:
+    jittered gridlike scans (Ede and Beanland, Sci. Rep. 10 (2020) 8332) with our own choice of process. Lines
+    are scanned to and fro, first all horizontal ones, then all vertical ones; the beam is blanked between
+    lines.
+
+    Args:
+        dose: Number of positions, all inside the field.
+        image_size: Side S of the square field [px].
+        rng: Source of the excursions.
+        spacing: Distance wanted between neighbouring positions along a line [px].
+        jitter: Standard deviation of the excursions as a fraction of the pitch; not negative.
+
+    Returns:
+        Positions [px] as (row, column), float32, shape (dose, 2).
+
+    Raises:
+        ValueError: If the dose, the field or the spacing is not positive, or the jitter is negative.
+
+    Example:
+        >>> jittered_gridlike(400, 96, np.random.default_rng(0)).shape
+        (400, 2)
+    """
+    check_scan(dose, image_size, spacing)
+    if not (math.isfinite(jitter) and jitter >= 0):
+        raise ValueError(f"jitter is {jitter!r}; expected a fraction of the pitch, not negative")
+    n_lines = max(1, min(round(dose * spacing / (2 * image_size)), dose // 2))
+    pitch = image_size / n_lines
+    lines = []
+    for i, part in enumerate(np.array_split(np.arange(dose), min(2 * n_lines, dose))):
+        along = cell_centres(len(part), image_size)[:: -1 if i % 2 else 1]
+        memory = math.exp(-image_size / (len(part) * pitch))
+        across = cell_centres(n_lines, image_size)[i % n_lines] + jitter * pitch * _noise(len(part), memory, rng)
+        lines.append(np.stack((across, along) if i < n_lines else (along, across), axis=1))
+    return inside(np.concatenate(lines), image_size)
+
+
+def lissajous(dose: int, image_size: int, *, spacing: float = DEFAULT_SPACING) -> NDArray[np.float32]:
+    """Positions equally spaced in arc length along a Lissajous curve that runs from corner to edge once.
+
+    ``(cos n t, cos (n + 1) t)``, t in [0, pi], scaled to the field: the generating curve of the Padua points,
+    which never retraces itself. The number of oscillations n is the one that brings the spacing nearest to
+    ``spacing``.
+
+    Args:
+        dose: Number of positions, all inside the field.
+        image_size: Side S of the square field [px].
+        spacing: Distance wanted between neighbouring positions [px].
+
+    Returns:
+        Positions [px] as (row, column), float32, shape (dose, 2).
+
+    Raises:
+        ValueError: If the dose, the field or the spacing is not positive.
+
+    Example:
+        >>> lissajous(400, 96).shape
+        (400, 2)
+    """
+    check_scan(dose, image_size, spacing)
+    half = (image_size - 1) / 2.0
+
+    def curve(n: int) -> NDArray[np.float64]:
+        t = np.linspace(0.0, math.pi, _VERTICES_PER_OSCILLATION * n + 1)
+        return half + half * np.stack((np.cos(n * t), np.cos((n + 1) * t)), axis=1)
+
+    def mismatch(n: int) -> float:
+        return abs(float(np.hypot(*np.diff(curve(n), axis=0).T).sum()) - dose * spacing)
+
+    # The mean of sqrt(sin^2 + sin^2) is near 0.96, so each oscillation adds about 3 half sides.
+    estimate = max(1, round(dose * spacing / (3.0 * half)))
+    n_oscillations = min(range(max(1, estimate - 2), estimate + 2), key=mismatch)
+    return inside(along_polyline(curve(n_oscillations), dose), image_size)
+
+
+def random_walk(
+    dose: int,
+    image_size: int,
+    rng: np.random.Generator,
+    *,
+    spacing: float = DEFAULT_SPACING,
+    persistence: float = 0.25,
+) -> NDArray[np.float32]:
+    """Positions of a walk whose heading drifts, mirrored at the borders of the field.
+
+    The heading changes by a normal step of variance ``2 spacing / (persistence S)`` at each position, so the
+    walk forgets its direction over ``persistence * S`` px. It starts anywhere in the field, in any direction.
+
+    Args:
+        dose: Number of positions, all inside the field.
+        image_size: Side S of the square field [px].
+        rng: Source of the start and of the headings.
+        spacing: Distance between neighbouring positions [px], but for steps that meet the border.
+        persistence: Persistence length as a fraction of the side of the field.
+
+    Returns:
+        Positions [px] as (row, column), float32, shape (dose, 2).
+
+    Raises:
+        ValueError: If the dose, the field, the spacing or the persistence is not positive.
+
+    Example:
+        >>> random_walk(400, 96, np.random.default_rng(0)).shape
+        (400, 2)
+    """
+    check_scan(dose, image_size, spacing)
+    if not (math.isfinite(persistence) and persistence > 0):
+        raise ValueError(f"persistence is {persistence!r}; expected a positive fraction of the field")
+    side = image_size - 1.0
+    turns = rng.normal(scale=math.sqrt(2.0 * spacing / (persistence * image_size)), size=dose - 1)
+    headings = rng.uniform(0.0, 2.0 * math.pi) + np.cumsum(turns)
+    steps = spacing * np.stack((np.cos(headings), np.sin(headings)), axis=1)
+    free = np.concatenate((rng.uniform(0.0, side, size=(1, 2)), steps)).cumsum(axis=0)
+    # Folding the free walk like a triangle wave is what mirrors at the borders do to it.
+    return inside(side - np.abs(free % (2.0 * side) - side), image_size)
+
+
+def _noise(n_values: int, memory: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Stationary noise of unit variance that keeps ``memory`` of each value in the next, shape (n_values,)."""
+    kicks = rng.standard_normal(n_values)
+    kicks[1:] *= math.sqrt(1.0 - memory * memory)
+    return np.asarray(lfilter([1.0], [1.0, -memory], kicks))

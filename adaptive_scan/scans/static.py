@@ -1,0 +1,79 @@
+"""The static scan families by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_scan.scans.lines import jittered_gridlike, lissajous, random_walk, serpentine_raster
+from adaptive_scan.scans.points import halton_points, random_points, uniform_grid
+from adaptive_scan.scans.spirals import archimedean_spiral, square_spiral
+
+
+@dataclass(frozen=True)
+class StaticScan:
+    """A family of scans that do not look at the specimen.
+
+    Args:
+        name: Its name in ``STATIC_SCANS``.
+        function: ``function(dose, image_size)`` or, where random, ``function(dose, image_size, rng)``;
+            returns positions [px], float32, shape (dose, 2), all inside the field.
+        contiguous: Whether the probe measures along lines, as a beam that is scanned, and not at separate
+            points.
+        random: Whether each call draws another scan.
+    """
+
+    name: str
+    function: Callable[..., NDArray[np.float32]]
+    contiguous: bool
+    random: bool
+
+
+STATIC_SCANS: dict[str, StaticScan] = {
+    scan.name: scan
+    for scan in (
+        StaticScan("spiral", archimedean_spiral, contiguous=True, random=False),
+        StaticScan("square_spiral", square_spiral, contiguous=True, random=False),
+        StaticScan("raster", serpentine_raster, contiguous=True, random=False),
+        StaticScan("gridlike", jittered_gridlike, contiguous=True, random=True),
+        StaticScan("grid", uniform_grid, contiguous=False, random=False),
+        StaticScan("halton", halton_points, contiguous=False, random=False),
+        StaticScan("random", random_points, contiguous=False, random=True),
+        StaticScan("lissajous", lissajous, contiguous=True, random=False),
+        StaticScan("random_walk", random_walk, contiguous=True, random=True),
+    )
+}
+"""The static scan families by name."""
+
+
+def static_scan(name: str, dose: int, image_size: int, rng: np.random.Generator | None = None) -> NDArray[np.float32]:
+    """Positions of a static scan by the name of its family.
+
+    Args:
+        name: One of ``STATIC_SCANS``.
+        dose: Number of positions.
+        image_size: Side S of the square field [px].
+        rng: Source of randomness; needed by the random families, not used by the others.
+
+    Returns:
+        Positions [px] as (row, column), float32, shape (dose, 2), all inside the field.
+
+    Raises:
+        ValueError: If the name is unknown, a random family gets no ``rng``, or the family refuses the dose or
+            the field.
+
+    Example:
+        >>> static_scan("grid", 4, 8)[0].tolist()
+        [1.5, 1.5]
+    """
+    if name not in STATIC_SCANS:
+        raise ValueError(f"static scan is {name!r}; expected one of {sorted(STATIC_SCANS)}")
+    scan = STATIC_SCANS[name]
+    if not scan.random:
+        return scan.function(dose, image_size)
+    if rng is None:
+        raise ValueError(f"rng is None for the random static scan {name!r}; expected a numpy Generator")
+    return scan.function(dose, image_size, rng)

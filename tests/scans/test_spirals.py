@@ -1,0 +1,95 @@
+"""Spirals against their closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptive_scan.scans import archimedean_spiral, path_length, square_spiral
+
+
+def polar(positions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    offsets = positions.astype(float) - (size - 1) / 2
+    return np.hypot(*offsets.T), np.unwrap(np.arctan2(offsets[:, 1], offsets[:, 0]))
+
+
+@pytest.mark.parametrize(("dose", "size"), [(400, 96), (100, 48), (1024, 128), (13107, 512)])
+def test_archimedean_spiral_is_one_with_equal_arcs(dose: int, size: int) -> None:
+    positions = archimedean_spiral(dose, size)
+    radii, angles = polar(positions, size)
+    whole = radii < (size - 1) / 2 - 1
+    n_whole = int(np.argmin(whole))
+    assert n_whole > dose * 0.6
+    scale = radii[n_whole // 2] / angles[n_whole // 2]
+    np.testing.assert_allclose(radii[:n_whole], scale * angles[:n_whole], atol=2e-4 * size / 96)
+    arcs = scale / 2 * (angles * np.sqrt(1 + angles**2) + np.arcsinh(angles))
+    np.testing.assert_allclose(np.diff(arcs[:n_whole]), math.sqrt(2), rtol=2e-3)
+    np.testing.assert_allclose(arcs[0], math.sqrt(2) / 2, rtol=2e-3)
+
+
+def test_archimedean_spiral_of_the_papers_dose() -> None:
+    positions = archimedean_spiral(400, 96)
+    radii, angles = polar(positions, 96)
+    pitch = 2 * math.pi * radii[100] / angles[100]
+    # The arcs inside are about the area of the field over the pitch.
+    assert pitch == pytest.approx(95**2 / (400 * math.sqrt(2)), rel=0.05)
+    assert radii.max() > 47.5 * math.sqrt(2) - pitch / 2
+    corners = np.array([(0, 0), (0, 95), (95, 0), (95, 95)])
+    gaps = np.hypot(*(positions[:, None] - corners).transpose(2, 0, 1)).min(axis=0)
+    assert gaps.max() < pitch
+
+
+@given(dose=st.integers(30, 600), size=st.integers(32, 96))
+def test_lost_positions_come_back_inside(dose: int, size: int) -> None:
+    positions = archimedean_spiral(dose, size)
+    radii, angles = polar(positions, size)
+    # Re-walk the unclipped spiral of the same pitch at the same spacing: as many positions fall inside the field.
+    n = max(2, int(np.argmax(radii > (size - 1) / 4)))
+    scale = radii[n] / angles[n]
+    spacing = scale / 2 * (angles[n] * math.hypot(1, angles[n]) + math.asinh(angles[n])) / (n + 0.5)
+    assert spacing >= math.sqrt(2) * (1 - 1e-3)
+    theta = np.linspace(0, math.sqrt(2) * (size - 1) / 2 / scale, 50_000)
+    points = scale * theta[:, None] * np.stack((np.cos(theta), np.sin(theta)), axis=1)
+    steps = np.hypot(*np.diff(points, axis=0).T)
+    length_inside = steps[np.abs(points[1:]).max(axis=1) <= (size - 1) / 2].sum()
+    assert length_inside / spacing == pytest.approx(dose, rel=5e-3)
+
+
+def test_a_wider_spacing_tightens_the_pitch() -> None:
+    wide, narrow = (archimedean_spiral(400, 96, spacing=spacing) for spacing in (4.5, 1.5))
+    steps = np.hypot(*np.diff(wide[20:200], axis=0).T)
+    np.testing.assert_allclose(steps, 4.5, rtol=0.03)
+    assert polar(wide, 96)[1][-1] > 2.5 * polar(narrow, 96)[1][-1]
+
+
+def test_a_dose_too_small_for_a_turn_widens_the_spacing() -> None:
+    positions = archimedean_spiral(8, 128)
+    _, angles = polar(positions, 128)
+    assert np.hypot(*np.diff(positions[:5], axis=0).T).min() > 5
+    assert 0.75 * 2 * math.pi < angles[-1] < 2 * math.pi
+
+
+@given(size=st.integers(16, 128), fraction=st.floats(0.02, 0.15))
+def test_square_spiral_has_right_angles_and_equal_spacing(size: int, fraction: float) -> None:
+    dose = max(20, round(fraction * size**2))
+    positions = square_spiral(dose, size).astype(float)
+    moves = np.diff(positions, axis=0)
+    straight = np.abs(moves).min(axis=1) < 1e-4
+    spacing = float(np.median(np.abs(moves).sum(axis=1)))
+    # Every step runs along an axis, or around one corner.
+    np.testing.assert_allclose(np.abs(moves).sum(axis=1), spacing, rtol=2e-2, atol=1e-3)
+    turns = dose * spacing / size
+    assert (~straight).sum() <= 2 * turns + 3
+
+
+def test_square_spiral_closed_form() -> None:
+    # Two turns of pitch 4: legs 4, 4, 8, 8, 8, half a pitch from the edges of the pixels.
+    positions = square_spiral(32, 12, spacing=1.0)
+    assert path_length(positions[None])[0] == pytest.approx(31 - 4 * (1 - math.sqrt(0.5)), abs=1e-5)
+    assert positions.min(axis=0).tolist() == [1.5, 1.5]
+    assert positions.max(axis=0).tolist() == [9.5, 9.5]
+    np.testing.assert_allclose(positions[:4], [[6, 5.5], [7, 5.5], [8, 5.5], [9, 5.5]], atol=1e-6)

@@ -1,0 +1,82 @@
+"""What all static scans promise: the exact dose, inside the field, the same for the same seed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptive_scan.scans import STATIC_SCANS, archimedean_spiral, random_walk, static_scan
+
+NAMES = ["spiral", "square_spiral", "raster", "gridlike", "grid", "halton", "random", "lissajous", "random_walk"]
+
+
+def test_the_registry_holds_the_families() -> None:
+    assert list(STATIC_SCANS) == NAMES
+    assert {name for name, scan in STATIC_SCANS.items() if scan.random} == {"gridlike", "random", "random_walk"}
+    assert {name for name, scan in STATIC_SCANS.items() if not scan.contiguous} == {"grid", "halton", "random"}
+    assert all(scan.name == name for name, scan in STATIC_SCANS.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data(), size=st.integers(16, 128), seed=st.integers(0, 99))
+def test_exactly_the_dose_lies_inside(name: str, data: st.DataObject, size: int, seed: int) -> None:
+    dose = data.draw(st.integers(1, 8) | st.integers(4, size * size // 4))
+    positions = static_scan(name, dose, size, np.random.default_rng(seed))
+    assert positions.shape == (dose, 2)
+    assert positions.dtype == np.float32
+    assert np.isfinite(positions).all()
+    assert positions.min() >= 0
+    assert positions.max() <= size - 1
+    assert np.array_equal(positions, static_scan(name, dose, size, np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_smallest_fields(name: str, size: int, rng: np.random.Generator) -> None:
+    for dose in range(1, size * size + 1):
+        positions = static_scan(name, dose, size, rng)
+        assert positions.shape == (dose, 2)
+        assert positions.min() >= 0
+        assert positions.max() <= size - 1
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if STATIC_SCANS[name].contiguous])
+def test_contiguous_scans_are_nearly_unbroken(name: str, rng: np.random.Generator) -> None:
+    steps = np.hypot(*np.diff(static_scan(name, 400, 96, rng), axis=0).T)
+    assert (steps > 4 * math.sqrt(2)).sum() <= 6
+    assert np.median(steps) == pytest.approx(math.sqrt(2), rel=0.35)
+
+
+def test_random_families_need_a_generator() -> None:
+    for name in ("gridlike", "random", "random_walk"):
+        with pytest.raises(ValueError, match=f"rng is None for the random static scan '{name}'; expected"):
+            static_scan(name, 16, 16)
+        first, other = (static_scan(name, 16, 16, np.random.default_rng(seed)) for seed in (0, 1))
+        assert not np.array_equal(first, other)
+
+
+def test_names_reach_their_functions() -> None:
+    np.testing.assert_array_equal(static_scan("spiral", 50, 32), archimedean_spiral(50, 32))
+    expected = random_walk(50, 32, np.random.default_rng(7))
+    np.testing.assert_array_equal(static_scan("random_walk", 50, 32, np.random.default_rng(7)), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "dose", "size", "message"),
+    [
+        ("zigzag", 10, 16, "static scan is 'zigzag'; expected one of"),
+        ("spiral", 0, 16, "dose is 0; expected a positive number"),
+        ("spiral", 2.5, 16, "dose is 2.5; expected"),
+        ("grid", True, 16, "dose is True; expected"),
+        ("raster", 10, 1, "image_size is 1; expected an integer of at least 2"),
+        ("halton", 10, 16.0, "image_size is 16.0; expected"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(name: str, dose: int, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as refusal:
+        static_scan(name, dose, size)
+    assert "\n" not in str(refusal.value)
