@@ -1,0 +1,103 @@
+"""Completing partial scans and measuring how far the completions are from their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from adaptive_scan.micrographs import blur_target
+
+if TYPE_CHECKING:
+    import torch
+
+    CompleterFunction = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Judgement(NamedTuple):
+    """What a completer made of partial scans, and how good it is.
+
+    Attributes:
+        completion: Completions, float32, shape (n_scans, 1, S, S).
+        target: Targets, float32, shape (n_scans, 1, S, S).
+        loss: 10 mean((completion - target)^2), float64, shape (n_scans,).
+        rmse: Root-mean-square error on the [0, 1] scale, float64, shape (n_scans,).
+    """
+
+    completion: np.ndarray
+    target: np.ndarray
+    loss: np.ndarray
+    rmse: np.ndarray
+
+
+class Judge:
+    """A completer and the target that it is judged by.
+
+    Args:
+        completer: Name of a classical completer, or a callable on tensors, (n_scans, 2, S, S) -> (n_scans, 1, S, S).
+            A network is called on its own device and in the mode (training or evaluation) it is in.
+        blur_targets: Whether the target is the blurred crop (5x5 Gaussian, sigma 2.5 px) or the crop itself.
+
+    Raises:
+        ValueError: If the completer's name is unknown.
+
+    Example:
+        >>> judge = Judge("nearest", blur_targets=False)
+        >>> scan = np.ones((1, 2, 8, 8), dtype=np.float32)
+        >>> judge(scan, np.zeros((1, 8, 8), dtype=np.float32)).loss
+        array([10.])
+    """
+
+    def __init__(self, completer: str | CompleterFunction, *, blur_targets: bool = True) -> None:
+        self.completer: CompleterFunction
+        if isinstance(completer, str):
+            # Loads torch, which the dynamics alone do not need.
+            from adaptive_scan.generators import make_completer
+
+            self.completer = make_completer(completer)
+        else:
+            self.completer = completer
+        self.blur_targets = blur_targets
+
+    def complete(self, partial_scans: np.ndarray) -> np.ndarray:
+        """Complete partial scans, shape (n_scans, 2, S, S), in one call and without gradients.
+
+        Returns:
+            Completions, float32, shape (n_scans, 1, S, S).
+
+        Raises:
+            ValueError: If the completer returns another shape.
+        """
+        import torch
+
+        with torch.no_grad():
+            completions = self.completer(torch.from_numpy(partial_scans).to(self._device()))
+        expected = (len(partial_scans), 1, *partial_scans.shape[2:])
+        if tuple(completions.shape) != expected:
+            raise ValueError(f"completer returned shape {tuple(completions.shape)}; expected {expected}")
+        # A completer may return its argument or a buffer of its own; what leaves the environment is always fresh.
+        return np.array(completions.detach().cpu().numpy(), dtype=np.float32)
+
+    def __call__(self, partial_scans: np.ndarray, crops: np.ndarray) -> Judgement:
+        """Complete partial scans and compare them with their crops.
+
+        Args:
+            partial_scans: float32, shape (n_scans, 2, S, S).
+            crops: The true crops, float32, shape (n_scans, S, S).
+
+        Returns:
+            The judgement, in the order of the scans.
+        """
+        completion = self.complete(partial_scans)
+        target = (blur_target(crops) if self.blur_targets else crops.copy())[:, None]
+        mean_square = np.square(completion - target).mean(axis=(1, 2, 3), dtype=np.float64)
+        return Judgement(completion, target, 10.0 * mean_square, 0.5 * np.sqrt(mean_square))
+
+    def _device(self) -> torch.device:
+        import torch
+
+        if isinstance(self.completer, torch.nn.Module):
+            for parameter in self.completer.parameters():
+                return parameter.device
+        return torch.device("cpu")
