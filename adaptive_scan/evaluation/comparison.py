@@ -1,0 +1,462 @@
+"""Scans side by side: the same crops, the same dose, the same completers.
+
+`compare_scans` measures every crop with every contender, completes what each measured with every completer, and keeps
+one row for each crop, scan and completer. Ratios and win rates compare a scan with the reference scan
+completed by the same completer, crop by crop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from adaptive_scan.acquisition import Acquisition
+from adaptive_scan.evaluation import metrics
+from adaptive_scan.evaluation.contenders import Contender, Measurement, Policy, measure, static_contenders
+from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means, win_rate
+from adaptive_scan.generators import Completer, make_completer
+from adaptive_scan.micrographs import blur_target
+from adaptive_scan.scans import ScanGeometry, coverage, partial_scans, path_length
+
+DEFAULT_SCANS = ("spiral", "raster", "grid", "random")
+"""Static scans that are compared when no others are named."""
+
+METRICS = ("loss", "rmse", "psnr", "ssim", "coverage", "path_length")
+"""Numeric columns of `Comparison.table`."""
+
+_RANGE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class ScanSummary:
+    """One scan with one completer, over all crops.
+
+    Attributes:
+        scan: Name of the contender.
+        completer: Name of the completer.
+        loss_mean: Mean of the loss, 10 MSE on [-1, 1].
+        loss_std: Standard deviation of the loss over the crops (population form, 0 for a single crop).
+        rmse_mean: Mean RMSE on [0, 1].
+        psnr_mean: Mean PSNR [dB].
+        ssim_mean: Mean SSIM.
+        coverage_mean: Mean fraction of the pixels that were measured.
+        ratio_to_reference: Mean loss over that of the reference scan with this completer; None if that is 0.
+        ratio_ci95: 95% interval of the ratio, bootstrapped over micrographs; None if there is none.
+        win_rate: Fraction of crops with a lower loss than the reference's, ties counted half.
+        path_length_mean: Mean length of the probe's way through all positions [px].
+        contiguous: Whether the probe moves from each position to one nearby.
+    """
+
+    scan: str
+    completer: str
+    loss_mean: float
+    loss_std: float
+    rmse_mean: float
+    psnr_mean: float
+    ssim_mean: float
+    coverage_mean: float
+    ratio_to_reference: float | None
+    ratio_ci95: tuple[float, float] | None
+    win_rate: float
+    path_length_mean: float
+    contiguous: bool
+
+    def as_dict(self, reference: str) -> dict[str, Any]:
+        """The row as it stands in ``comparison.json``, where the ratio carries the name of the reference scan."""
+        ratio_name = {"ratio_to_reference": f"ratio_to_{reference}"}
+        return {ratio_name.get(name, name): value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A few crops with everything a figure needs, spread over the quantiles of the reference scan's loss.
+
+    Attributes:
+        indices: Their indices among all crops, from the lowest loss to the highest, shape ``(n_examples,)``.
+        crops: Shape ``(n_examples, S, S)``, in [-1, 1].
+        targets: What completions are compared with, the same shape.
+        positions: By scan, probing positions [px], shape ``(n_examples, dose, 2)``.
+        completions: By scan and completer, shape ``(n_examples, S, S)``.
+    """
+
+    indices: np.ndarray
+    crops: np.ndarray
+    targets: np.ndarray
+    positions: dict[str, np.ndarray]
+    completions: dict[tuple[str, str], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that `compare_scans` found.
+
+    Attributes:
+        table: Structured array with one row per scan, completer and crop, in this order: ``crop`` (index),
+            ``scan``, ``completer`` and the columns `METRICS`.
+        summaries: One per scan and completer, in the same order.
+        examples: Crops for figures.
+        micrograph_ids: Name of each crop's micrograph, strings, shape ``(n_crops,)``.
+        corners: Row and column of each crop's first pixel in its micrograph, shape ``(n_crops, 2)``; None if
+            unknown.
+        dose: Number of positions of every scan.
+        image_size: Side of the crops [px].
+        reference: Scan that ratios refer to.
+        n_groups: Number of units that the bootstrap resampled.
+        policies: Names of the contenders that are policies.
+    """
+
+    table: np.ndarray
+    summaries: list[ScanSummary]
+    examples: Examples
+    micrograph_ids: np.ndarray
+    corners: np.ndarray | None
+    dose: int
+    image_size: int
+    reference: str
+    n_groups: int
+    policies: tuple[str, ...]
+
+    @property
+    def n_crops(self) -> int:
+        """Number of crops."""
+        return len(self.micrograph_ids)
+
+    @property
+    def n_micrographs(self) -> int:
+        """Number of micrographs that the crops come from."""
+        return len(np.unique(self.micrograph_ids))
+
+    @property
+    def scans(self) -> list[str]:
+        """Names of the contenders, in order."""
+        return list(dict.fromkeys(summary.scan for summary in self.summaries))
+
+    @property
+    def completers(self) -> list[str]:
+        """Names of the completers, in order."""
+        return list(dict.fromkeys(summary.completer for summary in self.summaries))
+
+    def rows(self, scan: str, completer: str) -> np.ndarray:
+        """The table's rows for one scan and completer, in the order of the crops, shape ``(n_crops,)``.
+
+        Raises:
+            KeyError: If there is no such scan or completer.
+        """
+        rows = self.table[(self.table["scan"] == scan) & (self.table["completer"] == completer)]
+        if len(rows) == 0:
+            raise KeyError(f"found no rows of scan {scan!r} with completer {completer!r}")
+        return rows
+
+    def summary(self, scan: str, completer: str) -> ScanSummary:
+        """The summary of one scan with one completer.
+
+        Raises:
+            KeyError: If there is no such scan or completer.
+        """
+        for summary in self.summaries:
+            if (summary.scan, summary.completer) == (scan, completer):
+                return summary
+        raise KeyError(f"found no summary of scan {scan!r} with completer {completer!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of ``comparison.json``; every number in it is finite."""
+        return {
+            "n_crops": self.n_crops,
+            "n_micrographs": self.n_micrographs,
+            "n_groups": self.n_groups,
+            "image_size": self.image_size,
+            "dose": self.dose,
+            "reference": self.reference,
+            "rows": [summary.as_dict(self.reference) for summary in self.summaries],
+        }
+
+
+def compare_scans(
+    crops: np.ndarray,
+    micrograph_ids: Sequence[str] | Sequence[int] | np.ndarray | None = None,
+    contenders: Sequence[Contender] | None = None,
+    completers: Mapping[str, Completer] | None = None,
+    *,
+    policies: Mapping[str, Policy] | None = None,
+    geometry: ScanGeometry | None = None,
+    acquisition: Acquisition | None = None,
+    reference: str = "spiral",
+    groups: Sequence[str] | Sequence[int] | np.ndarray | None = None,
+    corners: np.ndarray | None = None,
+    blur_targets: bool = True,
+    n_resamples: int = 4000,
+    n_examples: int = 4,
+    batch_size: int = 256,
+    seed: int = 0,
+    progress: bool = False,
+) -> Comparison:
+    """Compare scans of the same crops at equal dose.
+
+    Args:
+        crops: Shape ``(n_crops, S, S)``, in [-1, 1].
+        micrograph_ids: Micrograph of each crop, numbers or names; None makes each crop a micrograph of its
+            own.
+        contenders: What is compared; None is the `DEFAULT_SCANS`.
+        completers: By name; None is linear interpolation. Networks run in evaluation mode. Examples are
+            chosen with the first.
+        policies: Further contenders by name, run in the environment with its default settings. A policy that
+            needs others is a `Contender` with ``environment``.
+        geometry: Fixes the dose; None is the default geometry for crops of this size.
+        acquisition: The instrument that all scans go through; None is the ideal one.
+        reference: Contender that ratios and win rates refer to.
+        groups: Units that the bootstrap resamples, such as specimens, shape ``(n_crops,)``; None is the
+            micrographs.
+        corners: Row and column of each crop in its micrograph, shape ``(n_crops, 2)``, for the table.
+        blur_targets: Whether targets are the crops after the 5x5 Gaussian, as in training.
+        n_resamples: Resamples of the bootstrap.
+        n_examples: Crops kept for figures, at most.
+        batch_size: Crops scanned and completed at once.
+        seed: Of random paths, environments, instrument and bootstrap; the same seed gives the same
+            comparison.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        Table, summaries and examples.
+
+    Raises:
+        ValueError: If crops, names or their numbers do not fit together, if a contender measures more or
+            fewer positions than the dose, or if a completer's answer has a wrong shape or is not finite.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> comparison = compare_scans(rng.uniform(-1, 1, (3, 32, 32)), geometry=ScanGeometry(32, 5, 10))
+        >>> comparison.dose, comparison.summary("spiral", "linear").ratio_to_reference
+        (50, 1.0)
+    """
+    crops = _checked_crops(crops)
+    geometry = ScanGeometry(image_size=crops.shape[-1]) if geometry is None else geometry
+    field = list(static_contenders(DEFAULT_SCANS) if contenders is None else contenders)
+    field += [Contender(name, policy=policy) for name, policy in (policies or {}).items()]
+    judges = {"linear": make_completer("linear")} if completers is None else dict(completers)
+    _check_field(field, judges, reference, crops, geometry)
+    names = _per_crop("micrograph_ids", micrograph_ids, len(crops)).astype(str)
+    units = names if groups is None else _per_crop("groups", groups, len(crops))
+
+    targets = blur_target(crops) if blur_targets else crops
+    scoring = _Scoring(targets, judges, batch_size)
+    scores: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    positions: dict[str, np.ndarray] = {}
+    completions: dict[tuple[str, str], np.ndarray] = {}
+    chosen = np.empty(0, dtype=np.int64)
+    # The reference goes first, because the examples are spread over its losses and no one else's.
+    order = sorted(field, key=lambda contender: contender.name != reference)
+    for contender in tqdm(order, desc="comparing", unit="scan", disable=not progress):
+        measured = _measure_all(contender, crops, geometry, acquisition, batch_size, seed)
+        for name in judges:
+            scores[contender.name, name] = scoring.score(contender.name, name, measured)
+        if contender.name == reference:
+            chosen = _spread(scores[reference, next(iter(judges))]["loss"], n_examples)
+        few = Measurement(measured.positions[chosen], measured.values[chosen])
+        positions[contender.name] = few.positions
+        for name in judges:
+            completions[contender.name, name] = scoring.complete(contender.name, name, few)
+
+    pairs = [(contender, name) for contender in field for name in judges]
+    return Comparison(
+        table=_table({(contender.name, name): scores[contender.name, name] for contender, name in pairs}),
+        summaries=[
+            _summarise(contender, name, scores, reference, units, n_resamples, seed) for contender, name in pairs
+        ],
+        examples=Examples(chosen, crops[chosen], targets[chosen], positions, completions),
+        micrograph_ids=names,
+        corners=None if corners is None else _per_crop("corners", corners, len(crops)),
+        dose=geometry.dose,
+        image_size=geometry.image_size,
+        reference=reference,
+        n_groups=len(np.unique(units)),
+        policies=tuple(contender.name for contender in field if contender.policy is not None),
+    )
+
+
+def _checked_crops(crops: np.ndarray) -> np.ndarray:
+    checked = np.ascontiguousarray(crops, dtype=np.float32)
+    if checked.ndim != 3 or checked.shape[1] != checked.shape[2] or len(checked) == 0:
+        raise ValueError(f"found crops of shape {checked.shape}; expected (n_crops, S, S) with at least one crop")
+    lowest, highest = float(checked.min()), float(checked.max())
+    if not (lowest >= -1 - _RANGE_TOLERANCE and highest <= 1 + _RANGE_TOLERANCE):
+        raise ValueError(f"found crops with values in [{lowest:g}, {highest:g}]; expected them in [-1, 1]")
+    return checked
+
+
+def _check_field(
+    field: Sequence[Contender],
+    completers: Mapping[str, Completer],
+    reference: str,
+    crops: np.ndarray,
+    geometry: ScanGeometry,
+) -> None:
+    names = [contender.name for contender in field]
+    if len(set(names)) != len(names):
+        raise ValueError(f"found contenders {names}; expected different names")
+    if reference not in names:
+        raise ValueError(f"found no reference {reference!r} among the contenders {names}; expected it there")
+    if not completers:
+        raise ValueError("found no completers; expected at least one")
+    if geometry.image_size != crops.shape[-1]:
+        raise ValueError(
+            f"found crops of {crops.shape[-1]} px and a geometry of {geometry.image_size} px; expected the same"
+        )
+
+
+def _per_crop(what: str, values: Any, n_crops: int) -> np.ndarray:
+    """Whatever there is one of for each crop, as an array; the crops' own indices where nothing is given."""
+    array = np.arange(n_crops) if values is None else np.asarray(values)
+    if len(array) != n_crops:
+        raise ValueError(f"found {len(array)} {what}; expected one for each of {n_crops} crops")
+    return array
+
+
+def _measure_all(
+    contender: Contender,
+    crops: np.ndarray,
+    geometry: ScanGeometry,
+    acquisition: Acquisition | None,
+    batch_size: int,
+    seed: int,
+) -> Measurement:
+    parts = [
+        measure(
+            contender,
+            crops[begin : begin + batch_size],
+            geometry,
+            first_crop=begin,
+            acquisition=acquisition,
+            seed=seed,
+        )
+        for begin in range(0, len(crops), batch_size)
+    ]
+    return Measurement(
+        np.concatenate([part.positions for part in parts]), np.concatenate([part.values for part in parts])
+    )
+
+
+def _spread(losses: np.ndarray, n_examples: int) -> np.ndarray:
+    """Indices of crops at evenly spaced quantiles of the loss, in its order; the very extremes are left out."""
+    n_chosen = min(max(n_examples, 0), len(losses))
+    quantiles = (np.arange(n_chosen) + 0.5) / max(n_chosen, 1)
+    return np.argsort(losses, kind="stable")[(quantiles * len(losses)).astype(np.int64)]
+
+
+class _Scoring:
+    """Completes what was measured, in batches, and scores it against the targets."""
+
+    def __init__(
+        self,
+        targets: np.ndarray,
+        completers: Mapping[str, Completer],
+        batch_size: int,
+    ) -> None:
+        self._targets = targets
+        self._completers = completers
+        self._batch_size = batch_size
+
+    def score(self, scan: str, completer: str, measured: Measurement) -> dict[str, np.ndarray]:
+        """The columns `METRICS` for every crop, each of shape ``(n_crops,)``."""
+        parts: dict[str, list[np.ndarray]] = {"loss": [], "rmse": [], "psnr": [], "ssim": []}
+        functions = {"loss": metrics.loss, "rmse": metrics.rmse, "psnr": metrics.psnr, "ssim": metrics.ssim}
+        for begin in range(0, len(self._targets), self._batch_size):
+            batch = slice(begin, begin + self._batch_size)
+            completions = self.complete(scan, completer, Measurement(measured.positions[batch], measured.values[batch]))
+            for name, function in functions.items():
+                parts[name].append(function(completions, self._targets[batch]))
+        columns = {name: np.concatenate(values) for name, values in parts.items()}
+        columns["coverage"] = coverage(measured.positions, self._targets.shape[-1])
+        columns["path_length"] = path_length(measured.positions)
+        return columns
+
+    def complete(self, scan: str, completer: str, measured: Measurement) -> np.ndarray:
+        """Completions of measurements, shape ``(n_scans, S, S)``."""
+        image_size = self._targets.shape[-1]
+        if len(measured.values) == 0:
+            return np.empty((0, image_size, image_size), dtype=np.float32)
+        partial = partial_scans(measured.values, measured.positions, image_size)
+        function = self._completers[completer]
+        with _evaluating(function), torch.inference_mode():
+            answer = function(torch.from_numpy(partial).to(_device_of(function))).cpu().numpy()
+        expected = (len(partial), 1, image_size, image_size)
+        if answer.shape != expected:
+            raise ValueError(f"completer {completer!r}: found completions {answer.shape}; expected {expected}")
+        if not np.all(np.isfinite(answer)):
+            raise ValueError(f"completer {completer!r}: found non-finite completions of scan {scan!r}; expected finite")
+        return answer[:, 0]
+
+
+def _device_of(completer: Completer) -> torch.device:
+    """Where a network's parameters are; the CPU for everything else."""
+    if isinstance(completer, torch.nn.Module):
+        for parameter in completer.parameters():
+            return parameter.device
+    return torch.device("cpu")
+
+
+@contextlib.contextmanager
+def _evaluating(completer: Completer) -> Iterator[None]:
+    """Evaluation mode for the time of the block, where the completer is a network."""
+    if not isinstance(completer, torch.nn.Module):
+        yield
+        return
+    was_training = completer.training
+    completer.eval()
+    try:
+        yield
+    finally:
+        completer.train(was_training)
+
+
+def _table(scores: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -> np.ndarray:
+    blocks = []
+    scans = np.array([scan for scan, _ in scores])
+    completers = np.array([completer for _, completer in scores])
+    columns = [("crop", np.int64), ("scan", scans.dtype), ("completer", completers.dtype)]
+    dtype = np.dtype(columns + [(name, np.float64) for name in METRICS])
+    for (scan, completer), values in scores.items():
+        block = np.zeros(len(values["loss"]), dtype=dtype)
+        block["crop"] = np.arange(len(block))
+        block["scan"] = scan
+        block["completer"] = completer
+        for name in METRICS:
+            block[name] = values[name]
+        blocks.append(block)
+    return np.concatenate(blocks)
+
+
+def _summarise(
+    contender: Contender,
+    completer: str,
+    scores: Mapping[tuple[str, str], Mapping[str, np.ndarray]],
+    reference: str,
+    units: np.ndarray,
+    n_resamples: int,
+    seed: int,
+) -> ScanSummary:
+    columns = scores[contender.name, completer]
+    losses, reference_losses = columns["loss"], scores[reference, completer]["loss"]
+    means = {name: float(np.mean(columns[name])) for name in METRICS}
+    # The same seed for all rows: all intervals then rest on the same draws of micrographs.
+    rng = np.random.default_rng(seed)
+    return ScanSummary(
+        scan=contender.name,
+        completer=completer,
+        loss_mean=means["loss"],
+        loss_std=float(np.std(losses)),
+        rmse_mean=means["rmse"],
+        psnr_mean=means["psnr"],
+        ssim_mean=means["ssim"],
+        coverage_mean=means["coverage"],
+        ratio_to_reference=ratio_of_means(losses, reference_losses),
+        ratio_ci95=bootstrap_ratio(losses, reference_losses, units, rng, n_resamples=n_resamples),
+        win_rate=win_rate(losses, reference_losses),
+        path_length_mean=means["path_length"],
+        contiguous=contender.contiguous,
+    )

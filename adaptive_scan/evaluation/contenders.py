@@ -1,0 +1,243 @@
+"""The scans that are compared, and how each of them measures a batch of crops.
+
+A contender is a fixed path, a function that makes one, or a policy that steers the probe in the environment.
+All of them end as the same two arrays, positions and values, and nothing after that knows which kind it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from adaptive_scan.acquisition import Acquisition, IdealAcquisition
+from adaptive_scan.envs import ScanBatch
+from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, sample, static_scan
+
+PathFunction = Callable[[int, int, np.random.Generator], np.ndarray]
+"""``(dose, image_size, rng) -> positions (dose, 2)`` [px]; may ignore ``rng``."""
+
+
+class Policy(Protocol):
+    """Anything with Stable-Baselines3's ``predict``: an algorithm, one of its policies, or a class of one's own."""
+
+    def predict(
+        self,
+        observation: dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Actions ``(n_scans, n_components)`` for a batch of observations, and the memory to hand in next time."""
+        ...
+
+
+class Measurement(NamedTuple):
+    """What a scan of each crop measured, in the order in which it did.
+
+    Attributes:
+        positions: Probing positions [px], float32, shape ``(n_scans, dose, 2)``.
+        values: Measured values, float32, shape ``(n_scans, dose)``.
+    """
+
+    positions: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A scan that takes part in a comparison: a path, fixed beforehand, or a policy.
+
+    Attributes:
+        name: What the tables call it.
+        path: Positions [px], shape ``(dose, 2)`` for every crop or ``(n_crops, dose, 2)`` for each; or a
+            function ``(dose, image_size, rng) -> (dose, 2)``.
+        policy: Steers the probe through ``predict``; its memory is carried from segment to segment.
+        environment: Keyword arguments of `adaptive_scan.envs.ScanBatch` that the policy was trained with,
+            such as ``action_kind``, ``reference_headings``, ``observe_image`` or a ``geometry`` of its own.
+        contiguous: Whether the probe moves from each position to one nearby, so that the path can be drawn as
+            a line.
+        random: Whether a path function draws a new path for each crop.
+
+    Raises:
+        ValueError: If there is not exactly one of ``path`` and ``policy``, or if a path has environment
+            settings.
+
+    Example:
+        >>> Contender("diagonal", path=np.repeat(np.arange(8.0)[:, None], 2, axis=1)).name
+        'diagonal'
+    """
+
+    name: str
+    path: np.ndarray | PathFunction | None = None
+    policy: Policy | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    contiguous: bool = True
+    random: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.policy is None):
+            found = "neither" if self.path is None else "both"
+            raise ValueError(f"contender {self.name!r}: found {found} of path and policy; expected exactly one")
+        if self.policy is None and self.environment:
+            raise ValueError(
+                f"contender {self.name!r}: found a path with environment settings {sorted(self.environment)}; "
+                "expected them with a policy only"
+            )
+
+
+def static_contenders(names: Sequence[str] | None = None) -> list[Contender]:
+    """Contenders for static scans by the names they have in `adaptive_scan.scans.STATIC_SCANS`.
+
+    Args:
+        names: Names, or None for all.
+
+    Returns:
+        The contenders, in the order of the names.
+
+    Raises:
+        ValueError: If a name is unknown.
+
+    Example:
+        >>> [contender.name for contender in static_contenders(["spiral"])]
+        ['spiral']
+    """
+    unknown = sorted(set(names or ()) - set(STATIC_SCANS))
+    if unknown:
+        raise ValueError(f"found unknown scans {unknown}; expected names among {sorted(STATIC_SCANS)}")
+    return [_static_contender(name) for name in (STATIC_SCANS if names is None else names)]
+
+
+def _static_contender(name: str) -> Contender:
+    def path(dose: int, image_size: int, rng: np.random.Generator) -> np.ndarray:
+        return static_scan(name, dose, image_size, rng)
+
+    kind = STATIC_SCANS[name]
+    return Contender(name, path=path, contiguous=kind.contiguous, random=kind.random)
+
+
+def measure(
+    contender: Contender,
+    crops: np.ndarray,
+    geometry: ScanGeometry,
+    *,
+    first_crop: int = 0,
+    acquisition: Acquisition | None = None,
+    seed: int = 0,
+) -> Measurement:
+    """Scan each crop of a batch once.
+
+    A random path for crop ``i`` depends on the seed and on ``first_crop + i`` alone, so neither the size of a
+    batch nor the other contenders change it.
+
+    Args:
+        contender: What scans.
+        crops: Shape ``(n_scans, S, S)``, float32 in [-1, 1].
+        geometry: Fixes the dose, and the environment of policies that bring no geometry of their own.
+        first_crop: Index of the first of these crops among all that are compared.
+        acquisition: The instrument, the same for paths and policies; None is the ideal one.
+        seed: Of random paths, of the environment and of the instrument.
+
+    Returns:
+        Positions and values.
+
+    Raises:
+        ValueError: If the contender measures another number of positions than the dose.
+    """
+    instrument = IdealAcquisition() if acquisition is None else acquisition
+    if contender.policy is not None:
+        measured = _run_policy(contender, contender.policy, crops, geometry, instrument, [seed, first_crop])
+    else:
+        measured = _follow_paths(contender, crops, geometry, instrument, seed, first_crop)
+    _check_dose(contender.name, measured.positions, geometry.dose)
+    return measured
+
+
+def _check_dose(name: str, positions: np.ndarray, dose: int) -> None:
+    if positions.ndim != 3 or positions.shape[2] != 2:
+        raise ValueError(f"contender {name!r}: found positions of shape {positions.shape}; expected (dose, 2) each")
+    if positions.shape[1] != dose:
+        raise ValueError(
+            f"contender {name!r}: found {positions.shape[1]} positions; expected the dose of all, {dose} positions"
+        )
+
+
+def _follow_paths(
+    contender: Contender,
+    crops: np.ndarray,
+    geometry: ScanGeometry,
+    acquisition: Acquisition,
+    seed: int,
+    first_crop: int,
+) -> Measurement:
+    positions = _paths(contender, len(crops), geometry, seed, first_crop).astype(np.float32)
+    _check_dose(contender.name, positions, geometry.dose)
+    rng = np.random.default_rng([seed, first_crop, 1])
+    # The instrument is asked once per segment, as the environment does it, so that it treats all scans alike.
+    values = [
+        acquisition.detect(sample(crops, acquisition.displace(segment, rng)), rng)
+        for segment in np.split(positions, geometry.n_segments, axis=1)
+    ]
+    return Measurement(positions, np.concatenate(values, axis=1).astype(np.float32))
+
+
+def _paths(contender: Contender, n_scans: int, geometry: ScanGeometry, seed: int, first_crop: int) -> np.ndarray:
+    path = contender.path
+    if callable(path):
+        n_drawn = n_scans if contender.random else 1
+        indices = range(first_crop, first_crop + n_drawn) if contender.random else [0]
+        drawn = [path(geometry.dose, geometry.image_size, np.random.default_rng([seed, i])) for i in indices]
+        return np.broadcast_to(np.stack(drawn), (n_scans, *np.shape(drawn[0])))
+    fixed = np.asarray(path)
+    if fixed.ndim == 3:
+        chosen = fixed[first_crop : first_crop + n_scans]
+        if len(chosen) != n_scans:
+            raise ValueError(
+                f"contender {contender.name!r}: found paths for {len(fixed)} crops; "
+                f"expected one for each of at least {first_crop + n_scans}"
+            )
+        return chosen
+    return np.broadcast_to(fixed, (n_scans, *fixed.shape))
+
+
+class _InOrder:
+    """Crop source that hands out a batch of crops in order, so that scan i of the environment sees crop i."""
+
+    id_width = 1
+
+    def __init__(self, crops: np.ndarray) -> None:
+        self._crops = np.ascontiguousarray(crops, dtype=np.float32)
+        self.crop_size = int(crops.shape[-1])
+
+    def draw(self, n_crops: int, rng: np.random.Generator) -> np.ndarray:
+        return (np.arange(n_crops, dtype=np.int64) % len(self._crops))[:, None]
+
+    def take(self, ids: np.ndarray) -> np.ndarray:
+        return self._crops[ids[:, 0]]
+
+
+def _run_policy(
+    contender: Contender,
+    policy: Policy,
+    crops: np.ndarray,
+    geometry: ScanGeometry,
+    acquisition: Acquisition,
+    seed: list[int],
+) -> Measurement:
+    settings: dict[str, Any] = {"geometry": geometry, "acquisition": acquisition, **contender.environment}
+    rng = np.random.default_rng(seed)
+    batch = ScanBatch(len(crops), _InOrder(crops), rng=rng, completer=None, **settings)
+    observation = batch.reset()
+    state: tuple[np.ndarray, ...] | None = None
+    episode_start = np.ones(len(crops), dtype=bool)
+    while True:
+        actions, state = policy.predict(observation, state=state, episode_start=episode_start, deterministic=True)
+        step = batch.step(actions)
+        if step.ended.all():
+            break
+        observation = step.observations
+        episode_start = np.zeros(len(crops), dtype=bool)
+    positions, values = step.final["positions"], step.final["values"]
+    return Measurement(positions.reshape(len(crops), -1, 2), values.reshape(len(crops), -1))

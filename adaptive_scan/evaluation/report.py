@@ -1,0 +1,96 @@
+"""What a comparison leaves behind: ``comparison.csv``, ``.json``, ``.png`` and a table for the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+
+from rich.table import Table
+
+from adaptive_scan.evaluation.comparison import METRICS, Comparison
+from adaptive_scan.evaluation.figures import comparison_figure, save_figure
+from adaptive_scan.files import write_atomically, write_json
+
+CSV_COLUMNS = ("crop", "micrograph", "row", "column", "scan", "completer", *METRICS)
+"""Header of ``comparison.csv``; row and column are empty where they are not known."""
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """The whole table as CSV text: one line per scan, completer and crop, under the header `CSV_COLUMNS`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for line in comparison.table:
+        crop = int(line["crop"])
+        corner = ("", "") if comparison.corners is None else tuple(comparison.corners[crop].tolist())
+        figures = [format(float(line[name]), ".9g") for name in METRICS]
+        writer.writerow([crop, comparison.micrograph_ids[crop], *corner, line["scan"], line["completer"], *figures])
+    return text.getvalue()
+
+
+def write_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write ``comparison.csv``, ``comparison.json`` and, where there are examples, ``comparison.png``.
+
+    Each file appears whole, by rename; the JSON is the last, so that where it is, the others are.
+
+    Args:
+        comparison: What `adaptive_scan.evaluation.compare_scans` returned.
+        folder: Where to; made if need be.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    table, figure, summary = (Path(folder) / f"comparison.{suffix}" for suffix in ("csv", "png", "json"))
+    written = [table]
+    write_atomically(table, comparison_csv(comparison))
+    if len(comparison.examples.indices) > 0:
+        save_figure(comparison_figure(comparison), figure)
+        written.append(figure)
+    write_json(summary, comparison.as_dict())
+    return [*written, summary]
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """A table for the terminal, one line per scan and completer; print it with `rich.console.Console`."""
+    counts = f"{comparison.n_crops} crops of {comparison.n_micrographs} micrographs"
+    table = Table(title=f"{counts}, {comparison.dose} positions each")
+    for name in ("scan", "completer"):
+        table.add_column(name)
+    for name in (
+        "loss",
+        "RMSE",
+        "PSNR/dB",
+        "SSIM",
+        "coverage",
+        f"loss/{comparison.reference} (95% interval)",
+        "wins",
+    ):
+        table.add_column(name, justify="right")
+    last = comparison.completers[-1]
+    for row in comparison.summaries:
+        table.add_row(
+            row.scan,
+            row.completer,
+            f"{row.loss_mean:.4g}",
+            f"{row.rmse_mean:.4f}",
+            f"{row.psnr_mean:.2f}",
+            f"{row.ssim_mean:.3f}",
+            f"{100 * row.coverage_mean:.2f}%",
+            _ratio_text(row.ratio_to_reference, row.ratio_ci95),
+            f"{100 * row.win_rate:.0f}%",
+            end_section=row.completer == last,
+        )
+    return table
+
+
+def _ratio_text(ratio: float | None, interval: tuple[float, float] | None) -> str:
+    if ratio is None:
+        return "undefined"
+    if interval is None:
+        return f"{ratio:.3f} (no interval)"
+    return f"{ratio:.3f} ({interval[0]:.3f}-{interval[1]:.3f})"

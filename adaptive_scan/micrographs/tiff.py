@@ -1,0 +1,136 @@
+"""Pictures in TIFF files, through tifffile."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
+
+from adaptive_scan.micrographs.border import A_PICTURE, Plane, require_area, require_real, require_signature
+from adaptive_scan.micrographs.errors import MicrographError
+
+_SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_WHOLE = "a whole TIFF file"
+# Bits of NewSubfileType: a smaller copy of another page (thumbnail, pyramid level), and a transparency mask.
+_REDUCED_OR_MASK = 1 | 4
+
+
+def planes(path: Path) -> Iterator[Plane]:
+    """Walk the pictures of a TIFF file in the order of its pages, without decoding them.
+
+    Each page (image file directory) of an OME or plain file is one picture. A single page that an ImageJ or
+    tifffile description declares to be the first of a stack, with the others behind it, is that stack. Smaller copies
+    (thumbnails, pyramid levels) are left out.
+
+    Raises:
+        MicrographError: If a page is coloured, complex, empty, a line, or reaches beyond the end of the file.
+    """
+    require_signature(path, *_SIGNATURES)
+    size = path.stat().st_size
+    with TiffFile(path) as tif:
+        for number, page in enumerate(tif.pages):
+            if not isinstance(page, TiffPage):
+                raise MicrographError(path, f"page {number} without a description of its own", _WHOLE)
+            if number and page.subfiletype & _REDUCED_OR_MASK:
+                continue
+            _require_grey(path, tif, page, number)
+            _require_whole(path, page, number, size)
+            yield from _planes_of_page(path, tif, page, number, size)
+        _require_last_page(path, tif, size)
+
+
+def load(path: Path, plane: Plane) -> np.ndarray:
+    """Decode one picture; the other pages are not touched. Shape (height, width), the file's own type."""
+    number, depth = plane.index
+    with TiffFile(path) as tif:
+        return tif.pages[number].asarray().reshape(-1, plane.height, plane.width)[depth]
+
+
+def _planes_of_page(path: Path, tif: TiffFile, page: TiffPage, number: int, size: int) -> Iterator[Plane]:
+    height, width = page.shape[-2:]
+    mapping = None
+    if page.is_memmappable and page.dtype is not None:
+        mapping = (page.dataoffsets[0], page.dtype.newbyteorder(tif.byteorder).str)
+    if page.ndim > 2:
+        for depth in range(page.shape[0]):
+            yield Plane(height, width, (number, depth))
+        return
+    n_pictures = _n_declared(tif, page, number)
+    if n_pictures == 1:
+        yield Plane(height, width, (number, 0), mapping)
+        return
+    if mapping is None or mapping[0] + n_pictures * page.nbytes > size:
+        found = f"a truncated stack: {n_pictures} pictures declared, {size} bytes in all"
+        raise MicrographError(path, found, "the values of all pictures, one behind the other")
+    for depth in range(n_pictures):
+        yield Plane(height, width, (number, depth), (mapping[0] + depth * page.nbytes, mapping[1]))
+
+
+def _n_declared(tif: TiffFile, page: TiffPage, number: int) -> int:
+    """Pictures behind a single page, by its ImageJ or tifffile description.
+
+    An OME description is not asked: it may count the pictures of other files. Nor are tifffile's series: of a truncated
+    stack they give the first page as if it were all.
+    """
+    if number > 0 or not (tif.is_imagej or tif.is_shaped) or len(tif.pages) > 1:
+        return 1
+    if tif.is_imagej:
+        return max(1, int((tif.imagej_metadata or {}).get("images", 1)))
+    if not page.description.startswith("{"):
+        return 1
+    declared = json.loads(page.description).get("shape", page.shape)
+    return max(1, math.prod(declared) // math.prod(page.shape))
+
+
+def _require_grey(path: Path, tif: TiffFile, page: TiffPage, number: int) -> None:
+    where = f"page {number}: "
+    # ImageJ writes the display colours of 8-bit grey data as a palette; the values are still the data.
+    is_palette = page.photometric == PHOTOMETRIC.PALETTE and not tif.is_imagej
+    if page.samplesperpixel > 1 or is_palette or page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR):
+        kind = getattr(page.photometric, "name", page.photometric)
+        found = f"{where}a colour picture ({page.samplesperpixel} samples per pixel, {kind})"
+        raise MicrographError(path, found, A_PICTURE)
+    if page.dtype is None:
+        found = f"{where}values of {page.bitspersample} bits in sample format {page.sampleformat}"
+        raise MicrographError(path, found, A_PICTURE)
+    require_real(path, page.dtype, where)
+    if page.ndim < 2:
+        raise MicrographError(path, f"{where}1-D data of shape {page.shape}", A_PICTURE)
+    if page.shape[-1] in (3, 4) and page.shape[-1] < page.shape[-2] and len(tif.pages) > 1:
+        found = f"{len(tif.pages)} pages of {page.shape[-2]} x {page.shape[-1]}, colour with the channel last"
+        raise MicrographError(path, found, A_PICTURE)
+    require_area(path, page.shape[-2], page.shape[-1], where)
+
+
+def _require_whole(path: Path, page: TiffPage, number: int, size: int) -> None:
+    """Compare where the strips or tiles lie with the size of the file: a cut file shows without being decoded."""
+    ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    n_stored = sum(page.databytecounts)
+    if not ends or n_stored == 0:
+        raise MicrographError(path, f"page {number} without any data", _WHOLE)
+    if max(ends) > size:
+        raise MicrographError(path, f"a truncated file: page {number} ends at byte {max(ends)} of {size}", _WHOLE)
+    is_sparse = not all(page.databytecounts)
+    is_packed = page.dtype is not None and page.dtype.itemsize * 8 != page.bitspersample
+    if page.compression == COMPRESSION.NONE and not is_sparse and not is_packed and n_stored < page.nbytes:
+        raise MicrographError(path, f"page {number} with {n_stored} of its {page.nbytes} bytes", _WHOLE)
+
+
+def _require_last_page(path: Path, tif: TiffFile, size: int) -> None:
+    """Refuse a list of pages that breaks off: tifffile only logs it and gives the pages up to there."""
+    if len(tif.pages) == 0:
+        raise MicrographError(path, f"a truncated file of {size} bytes, without a page", _WHOLE)
+    layout = tif.tiff
+    handle = tif.filehandle
+    handle.seek(tif.pages[-1].offset)
+    (n_tags,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
+    handle.seek(tif.pages[-1].offset + layout.tagnosize + n_tags * layout.tagsize)
+    (following,) = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))
+    if following:
+        found = f"a truncated list of pages: the one after {len(tif.pages)} would be at byte {following} of {size}"
+        raise MicrographError(path, found, _WHOLE)
