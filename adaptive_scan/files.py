@@ -16,6 +16,37 @@ from typing import Any
 
 import numpy as np
 
+_LONGEST = 300
+
+
+class FileContentError(ValueError):
+    """A file or folder that does not hold what it should; its text is ``<path>: found <found>; expected <expected>``.
+
+    Args:
+        path: The file or folder, as the caller named it.
+        found: What is there; joined to one line and cut to a readable length, for it may quote a library.
+        expected: What was needed instead.
+
+    Example:
+        >>> print(FileContentError("scan.tif", "an empty file", "a TIFF file"))
+        scan.tif: found an empty file; expected a TIFF file
+    """
+
+    def __init__(self, path: str | os.PathLike[str], found: str, expected: str) -> None:
+        # The three arguments go to the base class so that the error survives the way between processes.
+        super().__init__(path, found, expected)
+        self.path = Path(path)
+        self.found = _one_line(found)
+        self.expected = _one_line(expected)
+
+    def __str__(self) -> str:
+        return f"{self.path}: found {self.found}; expected {self.expected}"
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:

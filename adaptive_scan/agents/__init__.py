@@ -1,0 +1,37 @@
+"""Agents: recurrent deterministic policy gradients, memories, replay, and static policies."""
+
+from adaptive_scan.agents.memories import MEMORIES, Memory, RecurrentMemory, make_memory
+from adaptive_scan.agents.noise import ExplorationNoise, GaussianNoise, OrnsteinUhlenbeckNoise
+from adaptive_scan.agents.policies import CnnMemoryPolicy, MemoryPolicy, MultiInputMemoryPolicy
+from adaptive_scan.agents.recurrent_td3 import RDPG, RecurrentTD3
+from adaptive_scan.agents.replay import EpisodeBatch, EpisodeReplayBuffer, FieldSpec
+from adaptive_scan.agents.scan_rdpg import CoTraining, ScanExamples, ScanRDPG, ScanReplayBuffer
+from adaptive_scan.agents.storage import ModelFileError
+from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets
+
+__all__ = [
+    "MEMORIES",
+    "RDPG",
+    "CnnMemoryPolicy",
+    "CoTraining",
+    "EpisodeBatch",
+    "EpisodeReplayBuffer",
+    "ExplorationNoise",
+    "FieldSpec",
+    "GaussianNoise",
+    "Memory",
+    "MemoryPolicy",
+    "ModelFileError",
+    "MultiInputMemoryPolicy",
+    "OrnsteinUhlenbeckNoise",
+    "RecurrentMemory",
+    "RecurrentTD3",
+    "ScanExamples",
+    "ScanRDPG",
+    "ScanReplayBuffer",
+    "actor_loss",
+    "critic_loss",
+    "make_memory",
+    "masked_mean",
+    "n_step_targets",
+]

@@ -1,0 +1,420 @@
+"""Recurrent TD3 and RDPG as Stable-Baselines3 algorithms."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import FloatSchedule, polyak_update, update_learning_rate
+from torch import Tensor
+
+from adaptive_scan.agents.noise import ExplorationNoise
+from adaptive_scan.agents.policies import CnnMemoryPolicy, MemoryPolicy, MultiInputMemoryPolicy
+from adaptive_scan.agents.replay import EpisodeBatch, EpisodeReplayBuffer
+from adaptive_scan.agents.storage import load_model, save_model
+from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets
+
+
+class RecurrentTD3(OffPolicyAlgorithm):
+    """Twin delayed deterministic policy gradients with memories, replaying whole episodes.
+
+    Heess et al. 2015 (arXiv:1512.04455) with the additions of Fujimoto et al. 2018 (arXiv:1802.09477). Each batch is a set of
+    whole episodes; actor and critic run their memories over them from the first observation, and the actor's gradient is
+    taken at its live actions, with the critic's memory driven by the replayed ones.
+
+    Args:
+        policy: ``"MlpMemoryPolicy"``, ``"MultiInputMemoryPolicy"``, ``"CnnMemoryPolicy"`` or a policy class.
+        env: Environment, vectorised environment, or registered id.
+        learning_rate: Of the actor, a number or a function of the remaining progress.
+        critic_learning_rate: Of the critic; None takes the actor's.
+        buffer_size: Steps kept for replay.
+        max_episode_steps: Steps of the longest episode; None asks the environment's specification.
+        learning_starts: Steps taken at random before learning.
+        batch_size: Episodes per update.
+        tau: Share of the online networks that goes into the targets at each update, a number or a function of the
+            remaining progress.
+        gamma: Discount per step.
+        train_freq: Steps (of every environment) or ``(n, "episode")`` between updates.
+        gradient_steps: Updates each time; -1 for as many as steps were taken.
+        updates_per_batch: Updates of the networks on each sampled batch, with the same rewards.
+        action_noise: Exploration noise on the scale [-1, 1].
+        n_target_steps: Rewards summed before bootstrapping; at least the episode's length makes Monte Carlo targets.
+        policy_delay: Critic updates for each update of the actor and the targets.
+        actor_learning_starts: Updates of the critic before the first of the actor.
+        target_policy_noise: Standard deviation of the smoothing noise on the target's actions.
+        target_noise_clip: Bound of that noise.
+        use_target_actor: Whether targets take the target actor's action, or the live actor's as the adaptive-scan paper does.
+        max_grad_norm: Bound of the gradient norm of actor and critic; None is no bound.
+        policy_kwargs: Settings of :class:`~adaptive_scan.agents.MemoryPolicy`.
+        stats_window_size: Episodes in the running means of the log.
+        tensorboard_log: Folder for TensorBoard.
+        verbose: 0 silent, 1 information, 2 debugging.
+        seed: Seed of everything random.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        ValueError: If the length of the longest episode is neither given nor known.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpMemoryPolicy": MemoryPolicy,
+        "MultiInputMemoryPolicy": MultiInputMemoryPolicy,
+        "CnnMemoryPolicy": CnnMemoryPolicy,
+    }
+    policy: MemoryPolicy  # type: ignore[assignment]
+    replay_buffer: EpisodeReplayBuffer  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        policy: str | type[MemoryPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
+        *,
+        critic_learning_rate: float | Schedule | None = None,
+        buffer_size: int = 1_000_000,
+        max_episode_steps: int | None = None,
+        learning_starts: int = 1_000,
+        batch_size: int = 32,
+        tau: float | Schedule = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        updates_per_batch: int = 1,
+        action_noise: ActionNoise | None = None,
+        n_target_steps: int = 1,
+        policy_delay: int = 2,
+        actor_learning_starts: int = 0,
+        target_policy_noise: float = 0.2,
+        target_noise_clip: float = 0.5,
+        use_target_actor: bool = True,
+        max_grad_norm: float | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            action_noise=action_noise,
+            replay_buffer_class=EpisodeReplayBuffer,  # type: ignore[arg-type]
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            sde_support=False,
+            supported_action_spaces=(spaces.Box,),
+        )
+        self.critic_learning_rate = critic_learning_rate
+        self.max_episode_steps = max_episode_steps
+        self.tau = tau  # type: ignore[assignment]
+        self.n_target_steps = n_target_steps
+        self.updates_per_batch = updates_per_batch
+        self.policy_delay = policy_delay
+        self.actor_learning_starts = actor_learning_starts
+        self.target_policy_noise = target_policy_noise
+        self.target_noise_clip = target_noise_clip
+        self.use_target_actor = use_target_actor
+        self.max_grad_norm = max_grad_norm
+        self._memory_state: tuple[np.ndarray, ...] | None = None
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+        if self.replay_buffer is None:
+            self.replay_buffer = self._make_replay_buffer()
+        super()._setup_model()
+        self.torch_rng = torch.Generator(self.device)
+        self.torch_rng.manual_seed(int(self.rng.integers(2**63)))
+        critic_rate = self.learning_rate if self.critic_learning_rate is None else self.critic_learning_rate
+        self.critic_lr_schedule = FloatSchedule(critic_rate)
+        self.tau_schedule = FloatSchedule(self.tau)
+        self.actor, self.critic = self.policy.actor, self.policy.critic
+        self.actor_target, self.critic_target = self.policy.actor_target, self.policy.critic_target
+
+    def _make_replay_buffer(self) -> EpisodeReplayBuffer:
+        return EpisodeReplayBuffer(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            self.device,
+            n_envs=self.n_envs,
+            max_episode_steps=self._longest_episode(),
+            seed=int(self.rng.integers(2**63)),
+        )
+
+    def _longest_episode(self) -> int:
+        """Steps of the longest episode, as given or as the environment's specification has it."""
+        if self.max_episode_steps is None and self.env is not None:
+            spec = self.env.get_attr("spec")[0]
+            self.max_episode_steps = None if spec is None else spec.max_episode_steps
+        if self.max_episode_steps is None:
+            if self.env is None:
+                return 1  # a model loaded for prediction alone replays nothing
+            raise ValueError("max_episode_steps: got None and the environment does not say; expected a number of steps")
+        return self.max_episode_steps
+
+    # Collecting
+
+    def _setup_learn(
+        self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *args: Any
+    ) -> Any:
+        if reset_num_timesteps or self._last_obs is None:
+            self.replay_buffer.forget_open_episodes()
+            self._memory_state = None
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Action of the actor, or a random one during warm-up; the memory sees the observation either way."""
+        actions, state = self.policy.predict(
+            self._last_obs,  # type: ignore[arg-type]
+            self._memory_state,
+            self._last_episode_starts,
+        )
+        scaled = self.policy.scale_action(actions)
+        if self.num_timesteps < learning_starts:
+            scaled = self.rng.uniform(-1.0, 1.0, size=scaled.shape).astype(np.float32)
+        elif action_noise is not None:
+            scaled = np.clip(scaled + action_noise().reshape(scaled.shape), -1.0, 1.0)
+        scaled = scaled.astype(np.float32)
+        # What the memory is told of the last action is the one that was taken.
+        self._memory_state = (*state[:-1], scaled.reshape(1, n_envs, -1))
+        return self.policy.unscale_action(scaled), scaled
+
+    def _store_transition(
+        self,
+        replay_buffer: Any,
+        buffer_action: np.ndarray,
+        new_obs: Any,
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self._last_episode_starts = dones
+
+    def _on_step(self) -> None:
+        if isinstance(self.action_noise, ExplorationNoise):
+            self.action_noise.update(self._current_progress_remaining)
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Action and memory state; see :meth:`MemoryPolicy.predict`."""
+        return self.policy.predict(observation, state, episode_start, deterministic)
+
+    # Learning
+
+    def batch_rewards(self, batch: EpisodeBatch) -> Tensor:
+        """Rewards of a batch, shape (n_episodes, n_steps): the hook for agents that score episodes anew when replayed."""
+        return batch.rewards
+
+    def train(self, gradient_steps: int, batch_size: int = 32) -> None:
+        """Update actor, critic and targets ``gradient_steps`` times on ``batch_size`` episodes each."""
+        if self.replay_buffer.n_episodes == 0:
+            return
+        self.policy.set_training_mode(True)
+        self._set_learning_rates()
+        for _ in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size)
+            rewards = self.batch_rewards(batch)
+            for _ in range(self.updates_per_batch):
+                self._update(batch, rewards)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _set_learning_rates(self) -> None:
+        progress = self._current_progress_remaining
+        rates = {"actor": self.lr_schedule(progress), "critic": self.critic_lr_schedule(progress)}
+        for name, rate in rates.items():
+            update_learning_rate(getattr(self, name).optimizer, rate)
+            self.logger.record(f"train/{name}_learning_rate", rate)
+
+    def _update(self, batch: EpisodeBatch, rewards: Tensor) -> None:
+        self._n_updates += 1
+        n_time = batch.actions.shape[1]
+        live_actions, _ = self.actor(batch.observations, batch.previous_actions)
+        with torch.no_grad():
+            targets = self._targets(batch, rewards, live_actions)
+        latents = self.critic.encode(batch.observations, batch.previous_actions)[:, :n_time]
+        q_values = self.critic.values(latents, batch.actions)
+        loss = critic_loss(q_values, targets, batch.mask)
+        update_targets = self._n_updates % self.policy_delay == 0
+        update_actor = update_targets and self._n_updates > self.actor_learning_starts
+        if update_actor:
+            # One pass serves both: the latents are the replayed ones, and only the actor takes this gradient.
+            live_values = self.critic.values(latents.detach(), live_actions[:, :n_time])[0]
+            policy_loss = actor_loss(live_values, batch.mask)
+            self.actor.optimizer.zero_grad()
+            policy_loss.backward(inputs=list(self.actor.parameters()))
+            self.logger.record_mean("train/actor_loss", policy_loss.item())
+        self.critic.optimizer.zero_grad()
+        loss.backward()
+        self._step(self.critic)
+        if update_actor:
+            self._step(self.actor)
+        if update_targets:
+            self._update_targets()
+        self.logger.record_mean("train/critic_loss", loss.item())
+        self.logger.record_mean("train/mean_value", masked_mean(q_values[0].detach(), batch.mask).item())
+
+    def _targets(self, batch: EpisodeBatch, rewards: Tensor, live_actions: Tensor) -> Tensor:
+        """Targets of the critic, shape (n_episodes, n_steps)."""
+        actions = live_actions
+        if self.use_target_actor:
+            actions, _ = self.actor_target(batch.observations, batch.previous_actions)
+        if self.target_policy_noise > 0:
+            noise = torch.randn(actions.shape, generator=self.torch_rng, device=actions.device)
+            noise = (noise * self.target_policy_noise).clamp(-self.target_noise_clip, self.target_noise_clip)
+            actions = (actions + noise).clamp(-1.0, 1.0)
+        latents = self.critic_target.encode(batch.observations, batch.previous_actions)
+        values = torch.stack(self.critic_target.values(latents, actions)).amin(dim=0)
+        return n_step_targets(
+            rewards, values[:, 1:], batch.lengths, batch.terminated, gamma=self.gamma, n_steps=self.n_target_steps
+        )
+
+    def _step(self, part: Any) -> None:
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(part.parameters(), self.max_grad_norm)
+        part.optimizer.step()
+
+    def _update_targets(self) -> None:
+        tau = self.tau_schedule(self._current_progress_remaining)
+        polyak_update(self.critic.parameters(), self.critic_target.parameters(), tau)
+        if self.use_target_actor:
+            polyak_update(self.actor.parameters(), self.actor_target.parameters(), tau)
+
+    # Files
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "actor.optimizer", "critic.optimizer"], []
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "actor", "critic", "actor_target", "critic_target"]
+
+    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
+        """Write the model as a zip of JSON and safetensors entries; nothing in it needs pickle.
+
+        Args:
+            path: File to write; ``.zip`` is added where a suffix is missing. It appears by rename.
+            exclude: Part of Stable-Baselines3's signature; what is written is fixed by the format.
+            include: Likewise.
+        """
+        save_model(self, path)
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls, path: Any, env: GymEnv | None = None, device: torch.device | str = "auto", **kwargs: Any
+    ) -> Self:
+        """Rebuild a model from :meth:`save`'s file.
+
+        Args:
+            path: File to read.
+            env: Environment to go on with; without one the model predicts.
+            device: Where the networks go.
+            kwargs: Settings that replace the stored ones.
+
+        Raises:
+            ModelFileError: If the file is missing, broken, or holds an entry this format does not know.
+        """
+        return load_model(cls, path, env=env, device=device, **kwargs)
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything that learning changes, for a checkpoint from which training goes on to the last bit.
+
+        Take it between updates, for instance in a callback's ``on_rollout_start``. The environment's state is its own.
+        """
+        noise = self.action_noise
+        return {
+            "parameters": self.get_parameters(),
+            "replay": self.replay_buffer.state_dict(),
+            "noise": noise.state_dict() if isinstance(noise, ExplorationNoise) else None,
+            "rng": self.rng.bit_generator.state,
+            "torch_rng": self.torch_rng.get_state(),
+            "num_timesteps": self.num_timesteps,
+            "n_updates": self._n_updates,
+            "episode_num": self._episode_num,
+            "last_obs": self._last_obs,
+            "last_episode_starts": self._last_episode_starts,
+            "memory_state": self._memory_state,
+        }
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`training_state`; call ``learn`` with ``reset_num_timesteps=False`` afterwards."""
+        self.set_parameters(state["parameters"], exact_match=True)
+        self.replay_buffer.load_state_dict(state["replay"])
+        if isinstance(self.action_noise, ExplorationNoise) and state["noise"] is not None:
+            self.action_noise.load_state_dict(state["noise"])
+        self.rng.bit_generator.state = state["rng"]
+        self.torch_rng.set_state(torch.as_tensor(state["torch_rng"], device="cpu"))
+        self.num_timesteps = int(state["num_timesteps"])
+        self._n_updates = int(state["n_updates"])
+        self._episode_num = int(state["episode_num"])
+        self._last_obs = state["last_obs"]
+        self._last_episode_starts = state["last_episode_starts"]
+        memory = state["memory_state"]
+        self._memory_state = None if memory is None else tuple(np.asarray(part) for part in memory)
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "RecurrentTD3",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Collect and learn for ``total_timesteps`` steps, as every Stable-Baselines3 algorithm does."""
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+
+class RDPG(RecurrentTD3):
+    """Recurrent deterministic policy gradients: one critic, no policy delay, no target smoothing (Heess et al. 2015).
+
+    Args:
+        policy: As for :class:`RecurrentTD3`.
+        env: As for :class:`RecurrentTD3`.
+        learning_rate: Of the actor.
+        kwargs: Everything else :class:`RecurrentTD3` takes.
+
+    Example:
+        >>> model = RDPG("MlpMemoryPolicy", "Pendulum-v1", seed=0, policy_kwargs={"memory_kwargs": {"hidden_size": 8}})
+        >>> model.policy_delay, len(model.critic.heads)
+        (1, 1)
+    """
+
+    def __init__(
+        self,
+        policy: str | type[MemoryPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
+        **kwargs: Any,
+    ) -> None:
+        policy_kwargs = {"n_critics": 1, **(kwargs.pop("policy_kwargs", None) or {})}
+        kwargs = {"policy_delay": 1, "target_policy_noise": 0.0, **kwargs}
+        super().__init__(policy, env, learning_rate, policy_kwargs=policy_kwargs, **kwargs)

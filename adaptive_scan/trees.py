@@ -1,0 +1,131 @@
+"""Nested states on disk: safetensors with a JSON header, written by rename, read without pickle.
+
+A tree is any nesting of dicts, lists, tuples, numbers, strings, None, tensors and NumPy arrays. Its arrays become entries
+of a safetensors file and its structure a JSON string in the header.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from adaptive_scan.files import FileContentError, write_atomically
+
+TREE_VERSION = 1
+
+
+class TreeFileError(FileContentError):
+    """A file that holds no whole tree."""
+
+
+def encode_tree(node: Any, tensors: dict[str, Tensor]) -> Any:
+    """A tree as JSON can hold it; its arrays go into ``tensors`` and leave their names.
+
+    Raises:
+        TypeError: If something in it is neither a number, a string, an array nor a nesting of them.
+    """
+    if isinstance(node, Tensor | np.ndarray):
+        tensor = torch.from_numpy(np.ascontiguousarray(node)) if isinstance(node, np.ndarray) else node.detach()
+        key = str(len(tensors))
+        tensors[key] = tensor.cpu().contiguous()
+        return {"__array__" if isinstance(node, np.ndarray) else "__tensor__": key}
+    if isinstance(node, np.generic):
+        return encode_tree(node.item(), tensors)
+    if isinstance(node, dict):
+        if all(isinstance(key, str) and not key.startswith("__") for key in node):
+            return {key: encode_tree(value, tensors) for key, value in node.items()}
+        return {"__items__": [[encode_tree(key, tensors), encode_tree(value, tensors)] for key, value in node.items()]}
+    if isinstance(node, tuple):
+        return {"__tuple__": [encode_tree(value, tensors) for value in node]}
+    if isinstance(node, list):
+        return [encode_tree(value, tensors) for value in node]
+    if isinstance(node, float) and not math.isfinite(node):
+        return {"__float__": repr(node)}
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    raise TypeError(f"tree: got a {type(node).__name__}; expected numbers, strings, arrays and nestings of them")
+
+
+def decode_tree(node: Any, tensors: dict[str, Tensor]) -> Any:
+    """The tree that :func:`encode_tree` took apart."""
+    if isinstance(node, list):
+        return [decode_tree(value, tensors) for value in node]
+    if not isinstance(node, dict):
+        return node
+    kind = next(iter(node), "")
+    match kind:
+        case "__tensor__":
+            return tensors[node[kind]]
+        case "__array__":
+            return tensors[node[kind]].numpy()
+        case "__items__":
+            return {decode_tree(key, tensors): decode_tree(value, tensors) for key, value in node[kind]}
+        case "__tuple__":
+            return tuple(decode_tree(value, tensors) for value in node[kind])
+        case "__float__":
+            return float(node[kind])
+    return {key: decode_tree(value, tensors) for key, value in node.items()}
+
+
+def tree_to_bytes(tree: Any) -> bytes:
+    """A tree as one safetensors file.
+
+    Raises:
+        TypeError: If something in the tree is neither a number, a string, an array nor a nesting of them.
+
+    Example:
+        >>> tree_from_bytes(tree_to_bytes({"step": 3, "weights": (torch.ones(2), None)}))
+        {'step': 3, 'weights': (tensor([1., 1.]), None)}
+    """
+    tensors: dict[str, Tensor] = {}
+    structure = json.dumps(encode_tree(tree, tensors), allow_nan=False)
+    # Tensors that share memory (a parameter kept twice) are written apart.
+    seen: set[int] = set()
+    for key, tensor in tensors.items():
+        if tensor.numel() and tensor.untyped_storage().data_ptr() in seen:
+            tensors[key] = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+    return save_tensors(tensors, metadata={"tree": structure, "format_version": str(TREE_VERSION)})
+
+
+def tree_from_bytes(data: bytes, name: str | os.PathLike[str] = "tree") -> Any:
+    """The tree of :func:`tree_to_bytes`.
+
+    Raises:
+        TreeFileError: If the bytes are cut short or something else; ``name`` says where they came from.
+    """
+    try:
+        tensors = load_tensors(data)
+        size = int.from_bytes(data[:8], "little")
+        structure = json.loads(data[8 : 8 + size])["__metadata__"]["tree"]
+        return decode_tree(json.loads(structure), tensors)
+    except (SafetensorError, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TreeFileError(name, f"no readable tree ({error})", "a whole safetensors file with a tree") from error
+
+
+def write_tree(path: str | os.PathLike[str], tree: Any) -> None:
+    """Write a tree; the file appears by rename."""
+    write_atomically(path, tree_to_bytes(tree))
+
+
+def read_tree(path: str | os.PathLike[str]) -> Any:
+    """Read :func:`write_tree`'s file.
+
+    Raises:
+        TreeFileError: If it is missing or broken.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise TreeFileError(path, error.strerror or "nothing readable", "a file written by this package") from error
+    return tree_from_bytes(data, path)

@@ -1,0 +1,62 @@
+"""Nested states on disk: what comes back is what went in, and nothing else is read."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adaptive_scan.trees import TreeFileError, read_tree, write_tree
+
+
+def test_tree_comes_back_equal(tmp_path: Path) -> None:
+    bits = np.random.default_rng(1).bit_generator.state
+    shared = torch.ones(3)
+    tree = {
+        "bits": bits,
+        0: [torch.arange(3), (1.1, None, True, "text")],
+        "array": np.eye(2, dtype=np.float64),
+        "generator": torch.Generator().manual_seed(4).get_state(),
+        "twice": [shared, shared],
+        "scalar": torch.tensor(2.5),
+        "number": np.float32(0.5),
+        "infinite": (math.inf, -math.inf),
+        "nested": {"__tensor__": 1},
+        "empty": {},
+    }
+    write_tree(tmp_path / "state.safetensors", tree)
+    loaded = read_tree(tmp_path / "state.safetensors")
+    assert list(loaded) == list(tree)
+    assert loaded["bits"] == bits
+    assert torch.equal(loaded[0][0], torch.arange(3))
+    assert loaded[0][1] == (1.1, None, True, "text")
+    assert loaded["array"].dtype == np.float64
+    np.testing.assert_array_equal(loaded["array"], np.eye(2))
+    assert torch.equal(loaded["generator"], tree["generator"])
+    assert [t.tolist() for t in loaded["twice"]] == [[1.0] * 3] * 2
+    assert loaded["scalar"].item() == 2.5
+    assert loaded["number"] == 0.5
+    assert loaded["infinite"] == (math.inf, -math.inf)
+    assert loaded["nested"] == {"__tensor__": 1}
+    assert loaded["empty"] == {}
+
+
+def test_objects_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="tree: got a set; expected numbers, strings, arrays"):
+        write_tree(tmp_path / "state.safetensors", {"names": {1, 2}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_broken_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(TreeFileError, match=r"state\.safetensors: found No such file"):
+        read_tree(path)
+    write_tree(path, {"weights": torch.ones(10)})
+    whole = path.read_bytes()
+    for content in (whole[:-4], whole[:12], b"", b"PK\x03\x04" + bytes(50)):
+        path.write_bytes(content)
+        with pytest.raises(TreeFileError, match="expected a whole safetensors file with a tree"):
+            read_tree(path)
