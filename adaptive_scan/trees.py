@@ -1,7 +1,7 @@
 """Nested states on disk: safetensors with a JSON header, written by rename, read without pickle.
 
-A tree is any nesting of dicts, lists, tuples, numbers, strings, None, tensors and NumPy arrays. Its arrays become entries
-of a safetensors file and its structure a JSON string in the header.
+A tree is any nesting of dicts, lists, tuples, numbers, strings, None, tensors and NumPy arrays. Its arrays become
+entries of a safetensors file and its structure a JSON string in the header.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from adaptive_scan.files import FileContentError, write_atomically
-
-TREE_VERSION = 1
 
 
 class TreeFileError(FileContentError):
@@ -95,7 +93,8 @@ def tree_to_bytes(tree: Any) -> bytes:
         if tensor.numel() and tensor.untyped_storage().data_ptr() in seen:
             tensors[key] = tensor.clone()
         seen.add(tensor.untyped_storage().data_ptr())
-    return save_tensors(tensors, metadata={"tree": structure, "format_version": str(TREE_VERSION)})
+    # One entry alone: safetensors writes several in an order of chance, and equal trees must be equal bytes.
+    return save_tensors(tensors, metadata={"tree": structure})
 
 
 def tree_from_bytes(data: bytes, name: str | os.PathLike[str] = "tree") -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaptive_scan.trees import TreeFileError, read_tree, write_tree
+from adaptive_scan.trees import TreeFileError, read_tree, tree_to_bytes, write_tree
 
 
 def test_tree_comes_back_equal(tmp_path: Path) -> None:
@@ -60,3 +60,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(TreeFileError, match="expected a whole safetensors file with a tree"):
             read_tree(path)
+
+
+def test_equal_trees_are_equal_bytes() -> None:
+    assert len({tree_to_bytes({"weights": torch.ones(3), "step": [1, 2]}) for _ in range(30)}) == 1

@@ -6,6 +6,7 @@ from adaptive_scan.generators.augment import apply_symmetries, augment
 from adaptive_scan.generators.completers import (
     COMPLETERS,
     Completer,
+    InfillCompleter,
     LinearCompleter,
     NearestCompleter,
     make_completer,
@@ -37,6 +38,7 @@ __all__ = [
     "GeneratorFileError",
     "GeneratorTrainer",
     "GeneratorTraining",
+    "InfillCompleter",
     "LinearCompleter",
     "NearestCompleter",
     "ResidualGenerator",

@@ -1,20 +1,31 @@
-"""The exact Euclidean distance transform of path masks, batched in torch, and the nearest-neighbour infill it gives.
+"""The exact Euclidean distance transform of path masks, and the nearest-neighbour infill it gives.
 
 The transform is separable (Felzenszwalb and Huttenlocher 2012, doi:10.4086/toc.2012.v008a019): the distance to the
 nearest measured pixel of the same column comes from two running extrema, and the squared distance is then
 
     d²(r, c) = min over c' of (c - c')² + g²(r, c')
 
-where g is the distance along the column. The minimum is kept as a running one over c', so memory stays at a few
-pictures per scan whatever the image size.
+where g is the distance along the column. On a CPU a compiled loop finds it scan by scan, in linear time. Elsewhere the
+minimum is kept as a running one over c', so memory stays at a few pictures per scan whatever the image size.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from adaptive_scan.generators.kernels import nearest_measured_kernel
+
 _MAX_EXACT_FLOAT32_SIDE = 2048  # squared distances stay below 2**24, where float32 counts exactly
+
+
+def _nearest_on_cpu(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat index of the nearest measured pixel, int64, and the distance to it [px], float32; both (N, S, S)."""
+    measured = np.ascontiguousarray((masks != 0).numpy())
+    indices, distances = np.zeros(measured.shape, np.int64), np.empty(measured.shape, np.float32)
+    nearest_measured_kernel(measured, indices, distances)
+    return torch.from_numpy(indices), torch.from_numpy(distances)
 
 
 def _nearest_row(measured: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,6 +62,13 @@ def distance_to_measured(masks: Tensor) -> Tensor:
         >>> distance_to_measured(masks)[0, 2]
         tensor([2.0000, 2.2361, 2.8284])
     """
+    if masks.device.type == "cpu":
+        return _nearest_on_cpu(masks)[1]
+    return _batched_distance(masks)
+
+
+def _batched_distance(masks: Tensor) -> Tensor:
+    """`distance_to_measured` on any device, all scans at once."""
     in_column = _squared_column_distance(*_nearest_row(masks != 0))
     columns = torch.arange(masks.shape[-1], device=masks.device, dtype=in_column.dtype)
     squared = torch.full_like(in_column, torch.inf)
@@ -77,6 +95,13 @@ def nearest_measured(masks: Tensor) -> Tensor:
         tensor([[[1, 1],
                  [1, 1]]])
     """
+    if masks.device.type == "cpu":
+        return _nearest_on_cpu(masks)[0]
+    return _batched_nearest(masks)
+
+
+def _batched_nearest(masks: Tensor) -> Tensor:
+    """`nearest_measured` on any device, all scans at once."""
     nearest_row, exists = _nearest_row(masks != 0)
     in_column = _squared_column_distance(nearest_row, exists)
     n_columns = masks.shape[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -129,10 +130,15 @@ def family_positions(family: str, geometry: ScanGeometry, n_scans: int, rng: np.
         spacings = random_spacings(geometry, n_scans, rng)
         return geometry.path(random_headings(geometry, n_scans, rng, spacings), spacings).reshape(shape)
     if family == "polygonal_spiral":
-        return np.broadcast_to(geometry.path(polygonal_spiral(geometry)[None]).reshape(1, geometry.dose, 2), shape)
+        return np.broadcast_to(_polygonal_positions(geometry), shape)
     if not STATIC_SCANS[family].random:
         return np.broadcast_to(static_scan(family, geometry.dose, geometry.image_size), shape)
     return np.stack([static_scan(family, geometry.dose, geometry.image_size, rng) for _ in range(n_scans)])
+
+
+@lru_cache(maxsize=64)
+def _polygonal_positions(geometry: ScanGeometry) -> np.ndarray:
+    return geometry.path(polygonal_spiral(geometry)[None]).reshape(geometry.dose, 2)
 
 
 def draw_positions(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_scan.scans._polylines import check_scan
 from adaptive_scan.scans.lines import jittered_gridlike, lissajous, random_walk, serpentine_raster
 from adaptive_scan.scans.points import halton_points, random_points, uniform_grid
 from adaptive_scan.scans.spirals import archimedean_spiral, square_spiral
@@ -50,7 +52,7 @@ STATIC_SCANS: dict[str, StaticScan] = {
 
 
 def static_scan(name: str, dose: int, image_size: int, rng: np.random.Generator | None = None) -> NDArray[np.float32]:
-    """Positions of a static scan by the name of its family.
+    """Positions of a static scan by the name of its family; those of the families without randomness are cached.
 
     Args:
         name: One of ``STATIC_SCANS``.
@@ -59,7 +61,7 @@ def static_scan(name: str, dose: int, image_size: int, rng: np.random.Generator 
         rng: Source of randomness; needed by the random families, not used by the others.
 
     Returns:
-        Positions [px] as (row, column), float32, shape (dose, 2), all inside the field.
+        Positions [px] as (row, column), float32, shape (dose, 2), all inside the field, a fresh array.
 
     Raises:
         ValueError: If the name is unknown, a random family gets no ``rng``, or the family refuses the dose or
@@ -72,8 +74,14 @@ def static_scan(name: str, dose: int, image_size: int, rng: np.random.Generator 
     if name not in STATIC_SCANS:
         raise ValueError(f"static scan is {name!r}; expected one of {sorted(STATIC_SCANS)}")
     scan = STATIC_SCANS[name]
+    check_scan(dose, image_size)
     if not scan.random:
-        return scan.function(dose, image_size)
+        return _cached_positions(scan, dose, image_size).copy()
     if rng is None:
         raise ValueError(f"rng is None for the random static scan {name!r}; expected a numpy Generator")
     return scan.function(dose, image_size, rng)
+
+
+@lru_cache(maxsize=64)
+def _cached_positions(scan: StaticScan, dose: int, image_size: int) -> NDArray[np.float32]:
+    return scan.function(dose, image_size)

@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 
 from adaptive_scan.generators import NearestCompleter, distance_to_measured, nearest_infill, nearest_measured
+from adaptive_scan.generators import distance as distance_module
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 12)).map(lambda s: (s[0], s[1], s[1]))))
@@ -38,6 +39,24 @@ def test_nearest_pixel_is_measured_and_at_the_exact_distance(masks: np.ndarray) 
         assert mask[near_rows, near_columns].all()
         distance = np.hypot(rows - near_rows, columns - near_columns)
         np.testing.assert_allclose(distance, distance_transform_edt(~mask), rtol=1e-12)
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 12)).map(lambda s: (s[0], s[1], s[1]))))
+def test_other_devices_find_what_the_cpu_finds(masks: np.ndarray) -> None:
+    # The batched form is the one that accelerators run; ties included, it must not differ.
+    masks_there = torch.from_numpy(masks)
+    assert torch.equal(distance_module._batched_nearest(masks_there), nearest_measured(masks_there))
+    torch.testing.assert_close(
+        distance_module._batched_distance(masks_there), distance_to_measured(masks_there), rtol=3e-7, atol=0
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float64, torch.bfloat16])
+def test_any_type_and_layout_of_mask_will_do(dtype: torch.dtype) -> None:
+    scans = (torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0)) < 0.1).to(dtype)
+    strided = scans[:, 1].transpose(1, 2)
+    expected = nearest_measured(strided.float().contiguous())
+    assert torch.equal(nearest_measured(strided), expected)
 
 
 def test_ties_go_to_the_lowest_column_then_the_lowest_row() -> None:

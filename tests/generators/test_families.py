@@ -32,6 +32,14 @@ def test_fixed_families_are_those_of_the_scans_room(rng: np.random.Generator) ->
     np.testing.assert_array_equal(polygonal[1], expected)
 
 
+def test_what_was_handed_out_cannot_change_the_next(rng: np.random.Generator) -> None:
+    for family in ("spiral", "polygonal_spiral"):
+        assert not family_positions(family, GEOMETRY, 2, rng).flags.writeable
+        drawn = draw_positions([family], GEOMETRY, 2, rng)
+        drawn[:] = 0
+        assert draw_positions([family], GEOMETRY, 2, rng).any()
+
+
 @pytest.mark.parametrize("family", ["random", "random_headings"])
 def test_scans_of_a_random_family_differ(family: str, rng: np.random.Generator) -> None:
     first, second = family_positions(family, GEOMETRY, 2, rng)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_scan.scans import STATIC_SCANS, archimedean_spiral, random_walk, static_scan
+from adaptive_scan.scans import STATIC_SCANS, StaticScan, archimedean_spiral, random_walk, static_scan
 
 NAMES = ["spiral", "square_spiral", "raster", "gridlike", "grid", "halton", "random", "lissajous", "random_walk"]
 
@@ -63,6 +63,33 @@ def test_names_reach_their_functions() -> None:
     np.testing.assert_array_equal(static_scan("spiral", 50, 32), archimedean_spiral(50, 32))
     expected = random_walk(50, 32, np.random.default_rng(7))
     np.testing.assert_array_equal(static_scan("random_walk", 50, 32, np.random.default_rng(7)), expected)
+
+
+def test_fixed_families_are_computed_once_and_handed_out_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+
+    def corner(dose: int, image_size: int) -> np.ndarray:
+        computed.append((dose, image_size))
+        return np.zeros((dose, 2), dtype=np.float32)
+
+    monkeypatch.setitem(STATIC_SCANS, "corner", StaticScan("corner", corner, contiguous=True, random=False))
+    static_scan("corner", 9, 16)[:] = 5
+    assert not static_scan("corner", 9, 16).any()
+    static_scan("corner", 9, 32)
+    assert computed == [(9, 16), (9, 32)]
+
+
+def test_random_families_are_drawn_anew() -> None:
+    rng = np.random.default_rng(0)
+    assert not np.array_equal(static_scan("gridlike", 50, 32, rng), static_scan("gridlike", 50, 32, rng))
+
+
+def test_a_cached_dose_does_not_let_its_lookalikes_in() -> None:
+    static_scan("grid", 1, 16)
+    with pytest.raises(ValueError, match="dose is True; expected"):
+        static_scan("grid", True, 16)
+    with pytest.raises(ValueError, match=r"dose is \[1\]; expected"):
+        static_scan("grid", [1], 16)
 
 
 @pytest.mark.parametrize(
