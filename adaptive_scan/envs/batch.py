@@ -47,6 +47,7 @@ class ScanSettings(TypedDict, total=False):
     blur_targets: bool
     action_kind: ActionKind
     reference_headings: ArrayLike | None
+    reference_spacings: ArrayLike | None
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class ScanBatch:
             between its bounds.
         reference_headings: Headings of a static scan [rad], shape (T,): actions are then relative to its next
             heading, so that a zero action follows it.
+        reference_spacings: Spacings of a static scan [px], shape (T,), within the geometry's bounds: what a zero
+            spacing component asks for, in place of the geometry's first spacing.
 
     Raises:
         TypeError: If ``crops`` is no source of crops.
@@ -120,6 +123,7 @@ class ScanBatch:
         blur_targets: bool = True,
         action_kind: ActionKind = "direction",
         reference_headings: ArrayLike | None = None,
+        reference_spacings: ArrayLike | None = None,
     ) -> None:
         if n_scans < 1:
             raise ValueError(f"number of scans is {n_scans}; expected at least 1")
@@ -138,7 +142,7 @@ class ScanBatch:
         self.reward = reward
         self.edge_penalty = float(edge_penalty)
         self.observe_image = observe_image
-        self.steering = _steering(self.geometry, action_kind, reference_headings)
+        self.steering = _steering(self.geometry, action_kind, reference_headings, reference_spacings)
         self.observation_space = _observation_space(self.geometry, self.acquisition, observe_image)
         self.action_space = _action_space(self.geometry, action_kind)
         self._is_ideal = type(self.acquisition) is IdealAcquisition
@@ -180,7 +184,7 @@ class ScanBatch:
         self._put_crops(started, ids)
         steering, geometry = self.steering, self.geometry
         heading = steering.reference_headings[0] if steering.relative else geometry.first_heading
-        begin_scans(started, geometry.start_position, heading, geometry.first_spacing, self._state)
+        begin_scans(started, geometry.start_position, heading, steering.reference_spacings[0], self._state)
         if not self._is_ideal:
             self._measure_with_instrument(started)
         if self.reward == "dense":
@@ -442,16 +446,28 @@ def resolve_geometry(geometry: ScanGeometry | str) -> ScanGeometry:
     return geometry
 
 
-def _steering(geometry: ScanGeometry, kind: ActionKind, reference_headings: ArrayLike | None) -> Steering:
+def _steering(
+    geometry: ScanGeometry,
+    kind: ActionKind,
+    reference_headings: ArrayLike | None,
+    reference_spacings: ArrayLike | None,
+) -> Steering:
     if kind not in ("direction", "angle"):
         raise ValueError(f"action_kind is {kind!r}; expected 'direction' or 'angle'")
     low, high = geometry.spacing_bounds
+    spacings = np.full(geometry.n_segments, geometry.first_spacing)
+    if reference_spacings is not None:
+        spacings = np.array(reference_spacings, dtype=np.float64)
+        if spacings.shape != (geometry.n_segments,) or not ((low <= spacings) & (spacings <= high)).all():
+            raise ValueError(
+                f"reference_spacings have shape {spacings.shape}; expected ({geometry.n_segments},) in [{low}, {high}]"
+            )
     if reference_headings is None:
-        return Steering(kind == "angle", False, np.zeros(geometry.n_segments), low, high)
+        return Steering(kind == "angle", False, np.zeros(geometry.n_segments), spacings, low, high)
     headings = np.array(reference_headings, dtype=np.float64)
     if headings.shape != (geometry.n_segments,) or not np.isfinite(headings).all():
         raise ValueError(f"reference_headings have shape {headings.shape}; expected ({geometry.n_segments},), finite")
-    return Steering(kind == "angle", True, headings, low, high)
+    return Steering(kind == "angle", True, headings, spacings, low, high)
 
 
 def _observation_space(geometry: ScanGeometry, acquisition: Acquisition, observe_image: bool) -> spaces.Dict:

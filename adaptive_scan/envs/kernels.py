@@ -63,6 +63,7 @@ class Steering(NamedTuple):
         by_angle: True where the first component is an angle / pi, False where the first two are a direction.
         relative: True where the action is relative to ``reference_headings``.
         reference_headings: Headings that a zero action follows [rad], float64, shape (T,).
+        reference_spacings: Spacings that a zero spacing component asks for [px], float64, shape (T,).
         lowest_spacing: Lower bound of the spacing [px].
         highest_spacing: Upper bound of the spacing [px].
     """
@@ -70,6 +71,7 @@ class Steering(NamedTuple):
     by_angle: bool
     relative: bool
     reference_headings: np.ndarray
+    reference_spacings: np.ndarray
     lowest_spacing: float
     highest_spacing: float
 
@@ -87,14 +89,15 @@ def _heading_of(action: np.ndarray, step: int, last_heading: float, steering: St
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _spacing_of(action: np.ndarray, last_spacing: float, steering: Steering) -> float:
-    """The spacing [px] that an action asks for, geometric between the bounds; the last one where it is fixed."""
+def _spacing_of(action: np.ndarray, step: int, last_spacing: float, steering: Steering) -> float:
+    """The spacing [px] that an action asks for, geometric from the reference to a bound; fixed, the last one."""
     n_directions = 1 if steering.by_angle else 2
     if action.shape[0] == n_directions:
         return last_spacing
-    fraction = 0.5 * (min(max(action[n_directions], -1.0), 1.0) + 1.0)
-    low, high = steering.lowest_spacing, steering.highest_spacing
-    return min(max(low * (high / low) ** fraction, low), high)
+    share = min(max(action[n_directions], -1.0), 1.0)
+    low, high, reference = steering.lowest_spacing, steering.highest_spacing, steering.reference_spacings[step]
+    spacing = reference * (high / reference) ** share if share >= 0.0 else reference * (reference / low) ** share
+    return min(max(spacing, low), high)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -190,7 +193,7 @@ def advance_scans(
     for scan in range(n_scans):
         step = state.steps[scan]
         heading = _heading_of(actions[scan], step, state.headings[scan, step - 1], steering)
-        spacing = _spacing_of(actions[scan], state.spacings[scan, step - 1], steering)
+        spacing = _spacing_of(actions[scan], step, state.spacings[scan, step - 1], steering)
         _measure_segment(scan, heading, spacing, state)
         _write_observation(scan, state, observation)
         rewards[scan] = -edge_penalty if _leaves_field(scan, state) else 0.0

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, polygonal_spiral, static_scan
+from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, filling_path, polygonal_spiral, static_scan
 
-GEOMETRY_SCANS = ("polygonal_spiral", "random_headings")
+GEOMETRY_SCANS = ("polygonal_spiral", "filling_path", "random_headings")
 _N_GENTLE_TURNS = 4
 _N_SHARP_TURNS = 6
 _MEAN_CURVATURE = 1.25  # standard deviation of a scan's curvature, in units of 1 / S
@@ -113,7 +113,7 @@ def family_positions(family: str, geometry: ScanGeometry, n_scans: int, rng: np.
     """Probing positions of scans of one family, at the dose and field of a geometry.
 
     Args:
-        family: A name of ``STATIC_SCANS``, or "polygonal_spiral" or "random_headings".
+        family: A name of ``STATIC_SCANS``, "polygonal_spiral", "filling_path" or "random_headings".
         geometry: Geometry whose ``dose`` and ``image_size`` a static scan takes, and whose segments the others follow.
         n_scans: Number of scans N; scans of a family without randomness are equal.
         rng: Source of the random families.
@@ -131,6 +131,8 @@ def family_positions(family: str, geometry: ScanGeometry, n_scans: int, rng: np.
         return geometry.path(random_headings(geometry, n_scans, rng, spacings), spacings).reshape(shape)
     if family == "polygonal_spiral":
         return np.broadcast_to(_polygonal_positions(geometry), shape)
+    if family == "filling_path":
+        return np.broadcast_to(_filling_positions(geometry), shape)
     if not STATIC_SCANS[family].random:
         return np.broadcast_to(static_scan(family, geometry.dose, geometry.image_size), shape)
     return np.stack([static_scan(family, geometry.dose, geometry.image_size, rng) for _ in range(n_scans)])
@@ -139,6 +141,12 @@ def family_positions(family: str, geometry: ScanGeometry, n_scans: int, rng: np.
 @lru_cache(maxsize=64)
 def _polygonal_positions(geometry: ScanGeometry) -> np.ndarray:
     return geometry.path(polygonal_spiral(geometry)[None]).reshape(geometry.dose, 2)
+
+
+@lru_cache(maxsize=64)
+def _filling_positions(geometry: ScanGeometry) -> np.ndarray:
+    headings, spacings = filling_path(geometry)
+    return geometry.path(headings[None], spacings[None]).reshape(geometry.dose, 2)
 
 
 def draw_positions(

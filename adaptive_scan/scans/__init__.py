@@ -9,10 +9,10 @@ from __future__ import annotations
 from adaptive_scan.scans.geometry import PRESETS, ScanGeometry, spacing_from_action
 from adaptive_scan.scans.lines import jittered_gridlike, lissajous, random_walk, serpentine_raster
 from adaptive_scan.scans.points import halton_points, random_points, uniform_grid
-from adaptive_scan.scans.polygonal import polygonal_spiral
+from adaptive_scan.scans.polygonal import filling_path, polygonal_spiral
 from adaptive_scan.scans.sampling import coverage, partial_scans, path_length, sample
 from adaptive_scan.scans.spirals import archimedean_spiral, square_spiral
-from adaptive_scan.scans.static import STATIC_SCANS, StaticScan, static_scan
+from adaptive_scan.scans.static import STATIC_SCANS, StaticScan, static_scan, wide_raster, wide_spiral
 
 __all__ = [
     "PRESETS",
@@ -21,6 +21,7 @@ __all__ = [
     "StaticScan",
     "archimedean_spiral",
     "coverage",
+    "filling_path",
     "halton_points",
     "jittered_gridlike",
     "lissajous",
@@ -35,4 +36,6 @@ __all__ = [
     "square_spiral",
     "static_scan",
     "uniform_grid",
+    "wide_raster",
+    "wide_spiral",
 ]

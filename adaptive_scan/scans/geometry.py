@@ -231,5 +231,6 @@ PRESETS: dict[str, ScanGeometry] = {
     "ede96": ScanGeometry(),
     "wide96": ScanGeometry(image_size=96, n_segments=80, n_positions=5, spacing=(_DIAGONAL / 2.0, 4.0 * _DIAGONAL)),
     "quick48": ScanGeometry(image_size=48, n_segments=10, n_positions=10),
+    "wide48": ScanGeometry(image_size=48, n_segments=25, n_positions=4, spacing=(_DIAGONAL / 2.0, 4.0 * _DIAGONAL)),
 }
-"""Named geometries: the adaptive-scan paper's, the same dose with free spacing, and a small one."""
+"""Named geometries: the adaptive-scan paper's, the same dose with free spacing, and a quarter of each."""

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_scan.scans._polylines import check_scan
+from adaptive_scan.scans._polylines import DEFAULT_SPACING, check_scan
 from adaptive_scan.scans.lines import jittered_gridlike, lissajous, random_walk, serpentine_raster
 from adaptive_scan.scans.points import halton_points, random_points, uniform_grid
 from adaptive_scan.scans.spirals import archimedean_spiral, square_spiral
@@ -34,12 +34,64 @@ class StaticScan:
     random: bool
 
 
+def _even_spacing(dose: int, image_size: int) -> float:
+    """Spacing at which neighbouring positions are as far apart as neighbouring turns or lines [px]."""
+    return max(image_size / dose**0.5, DEFAULT_SPACING)
+
+
+def wide_spiral(dose: int, image_size: int) -> NDArray[np.float32]:
+    """Archimedean spiral whose positions lie as far apart along it as its turns do.
+
+    Most micrographs are oversampled, so that positions close together along a path waste dose; this is the spiral
+    that spreads the dose evenly in both directions.
+
+    Args:
+        dose: Number of positions, all inside the field.
+        image_size: Side S of the square field [px].
+
+    Returns:
+        Positions [px] as (row, column), float32, shape (dose, 2).
+
+    Raises:
+        ValueError: If the dose or the field is not positive.
+
+    Example:
+        >>> wide_spiral(100, 48).shape
+        (100, 2)
+    """
+    check_scan(dose, image_size, DEFAULT_SPACING)
+    return archimedean_spiral(dose, image_size, spacing=_even_spacing(dose, image_size))
+
+
+def wide_raster(dose: int, image_size: int) -> NDArray[np.float32]:
+    """Serpentine raster whose positions lie as far apart along its lines as the lines do; see `wide_spiral`.
+
+    Args:
+        dose: Number of positions, all inside the field.
+        image_size: Side S of the square field [px].
+
+    Returns:
+        Positions [px] as (row, column), float32, shape (dose, 2).
+
+    Raises:
+        ValueError: If the dose or the field is not positive.
+
+    Example:
+        >>> wide_raster(100, 48).shape
+        (100, 2)
+    """
+    check_scan(dose, image_size, DEFAULT_SPACING)
+    return serpentine_raster(dose, image_size, spacing=_even_spacing(dose, image_size))
+
+
 STATIC_SCANS: dict[str, StaticScan] = {
     scan.name: scan
     for scan in (
         StaticScan("spiral", archimedean_spiral, contiguous=True, random=False),
         StaticScan("square_spiral", square_spiral, contiguous=True, random=False),
         StaticScan("raster", serpentine_raster, contiguous=True, random=False),
+        StaticScan("wide_spiral", wide_spiral, contiguous=True, random=False),
+        StaticScan("wide_raster", wide_raster, contiguous=True, random=False),
         StaticScan("gridlike", jittered_gridlike, contiguous=True, random=True),
         StaticScan("grid", uniform_grid, contiguous=False, random=False),
         StaticScan("halton", halton_points, contiguous=False, random=False),

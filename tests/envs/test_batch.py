@@ -208,6 +208,21 @@ def test_spacing_is_geometric_between_its_bounds(component: float, spacing: floa
     np.testing.assert_allclose(np.diff(final["positions"][0, 1, :, 0]), [spacing], rtol=1e-6)
 
 
+def test_a_zero_spacing_component_asks_for_the_reference(small_crops: np.ndarray) -> None:
+    geometry = ScanGeometry(12, 4, 3, (0.5, 2.0))
+    headings, spacings = [0.3, 0.9, 2.0, -1.0], [0.7, 1.9, 1.0, 0.5]
+    batch = make(
+        geometry, small_crops, 3, action_kind="angle", reference_headings=headings, reference_spacings=spacings
+    )
+    batch.reset()
+    steps = [batch.step(np.array([[0.0, 0.0], [0.0, 1.0], [0.0, -0.5]])) for _ in range(3)]
+    final = steps[-1].final
+    np.testing.assert_array_equal(final["positions"][0], geometry.path([headings], [spacings])[0])
+    np.testing.assert_allclose(final["spacings"][1], [0.7, 2.0, 2.0, 2.0])
+    halfway = [0.7, *(np.sqrt(0.5 * np.array(spacings[1:])))]
+    np.testing.assert_allclose(final["spacings"][2], halfway)
+
+
 @pytest.mark.parametrize("kind", ["direction", "angle"])
 def test_zero_action_follows_the_reference(small: ScanGeometry, small_crops: np.ndarray, kind: str) -> None:
     reference = np.array([0.4, 1.9, -2.5, 3.0])
@@ -492,6 +507,8 @@ def test_returned_arrays_are_fresh(small: ScanGeometry, small_crops: np.ndarray)
         ({"reward": "dense"}, "completer is None; expected a completer"),
         ({"edge_penalty": math.nan}, "edge_penalty is nan; expected a finite number"),
         ({"action_kind": "polar"}, "action_kind is 'polar'; expected 'direction' or 'angle'"),
+        ({"reference_spacings": [1.5] * 3}, r"reference_spacings have shape \(3,\); expected \(4,\) in \[1.5, 1.5\]"),
+        ({"reference_spacings": [1.5, 1.5, 9.0, 1.5]}, "reference_spacings .* expected"),
         ({"reference_headings": [0.0, 1.0]}, r"reference_headings have shape \(2,\); expected \(4,\)"),
         ({"reference_headings": [0.0, 1.0, math.inf, 0.0]}, "reference_headings .* finite"),
         ({"n_scans": 0}, "number of scans is 0; expected at least 1"),

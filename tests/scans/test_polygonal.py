@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 from scipy.spatial import cKDTree
 
-from adaptive_scan.scans import PRESETS, ScanGeometry, archimedean_spiral, path_length, polygonal_spiral
+from adaptive_scan.scans import (
+    PRESETS,
+    ScanGeometry,
+    archimedean_spiral,
+    filling_path,
+    path_length,
+    polygonal_spiral,
+)
 from adaptive_scan.scans.polygonal import _filling_loss
 
 
@@ -58,8 +65,34 @@ def test_gradient_equals_finite_differences(rng: np.random.Generator) -> None:
     geometry = ScanGeometry(32, 8, 6)
     pixels = rng.uniform(0, 31, size=(300, 2))
     headings = polygonal_spiral(geometry) + rng.normal(scale=0.2, size=8)
-    numerical = approx_fprime(headings, lambda h: _filling_loss(h, geometry, pixels)[0], 1e-7)
-    np.testing.assert_allclose(_filling_loss(headings, geometry, pixels)[1], numerical, atol=2e-5)
+    spacings = rng.uniform(1.0, 2.0, size=8)
+    _, by_heading, by_spacing = _filling_loss(headings, spacings, geometry, pixels)
+    numerical = approx_fprime(headings, lambda h: _filling_loss(h, spacings, geometry, pixels)[0], 1e-7)
+    np.testing.assert_allclose(by_heading, numerical, atol=2e-5)
+    numerical = approx_fprime(spacings, lambda s: _filling_loss(headings, s, geometry, pixels)[0], 1e-7)
+    np.testing.assert_allclose(by_spacing, numerical, atol=2e-5)
+
+
+def test_filling_path_uses_the_freedom_of_the_spacing() -> None:
+    geometry = PRESETS["wide48"]
+    low, high = geometry.spacing_bounds
+    headings, spacings = filling_path(geometry)
+    assert headings[0] == geometry.first_heading
+    assert ((low <= spacings) & (spacings <= high)).all()
+    pixels = np.stack(np.meshgrid(np.arange(48), np.arange(48), indexing="ij"), axis=-1).reshape(-1, 2)
+    positions = geometry.path(headings[None], spacings[None]).reshape(-1, 2)
+    assert positions.min() >= 0
+    assert positions.max() <= 47
+    constant = geometry.path(polygonal_spiral(geometry)[None]).reshape(-1, 2)
+    gap, gap_constant = (cKDTree(path).query(pixels)[0].mean() for path in (positions, constant))
+    assert gap < 0.75 * gap_constant
+
+
+def test_filling_path_of_a_fixed_spacing_is_the_polygonal_spiral() -> None:
+    geometry = PRESETS["quick48"]
+    headings, spacings = filling_path(geometry)
+    np.testing.assert_array_equal(headings, polygonal_spiral(geometry))
+    np.testing.assert_array_equal(spacings, geometry.first_spacing)
 
 
 def test_it_is_deterministic_and_fresh() -> None:

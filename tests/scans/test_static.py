@@ -107,3 +107,18 @@ def test_nonsense_is_refused_in_one_line(name: str, dose: int, size: int, messag
     with pytest.raises(ValueError, match=message) as refusal:
         static_scan(name, dose, size)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["wide_spiral", "wide_raster"])
+def test_wide_scans_spread_the_dose_evenly(name: str) -> None:
+    dose, size = 100, 48
+    positions = static_scan(name, dose, size)
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    assert np.median(steps) == pytest.approx(size / np.sqrt(dose), rel=0.15)
+    field = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), axis=-1).reshape(-1, 2)
+
+    def gap(scan: np.ndarray) -> float:
+        return float(np.linalg.norm(field[:, None] - scan[None], axis=-1).min(axis=1).mean())
+
+    assert gap(positions) < 1.2 * gap(static_scan("grid", dose, size))
+    assert gap(positions) < 0.6 * gap(static_scan(name.removeprefix("wide_"), dose, size))
