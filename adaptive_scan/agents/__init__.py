@@ -6,6 +6,7 @@ from adaptive_scan.agents.policies import CnnMemoryPolicy, MemoryPolicy, MultiIn
 from adaptive_scan.agents.recurrent_td3 import RDPG, RecurrentTD3
 from adaptive_scan.agents.replay import EpisodeBatch, EpisodeReplayBuffer, FieldSpec
 from adaptive_scan.agents.scan_rdpg import CoTraining, ScanExamples, ScanRDPG, ScanReplayBuffer
+from adaptive_scan.agents.static import StaticScanPolicy
 from adaptive_scan.agents.storage import ModelFileError
 from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets
 
@@ -29,6 +30,7 @@ __all__ = [
     "ScanExamples",
     "ScanRDPG",
     "ScanReplayBuffer",
+    "StaticScanPolicy",
     "actor_loss",
     "critic_loss",
     "make_memory",

@@ -7,7 +7,8 @@ that acting and learning run the same code; sequences of any length go through o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +53,8 @@ class Memory(nn.Module, ABC):
 class RecurrentMemory(Memory):
     """Stacked LSTM or GRU layers, with the skip connections of the adaptive-scan paper.
 
-    With ``skip_connections`` every layer sees the input beside the output of the layer below, and the output is all layers'
-    outputs side by side, as in the paper's actor and critic (Ede 2021, section 2; two layers of 256).
+    With ``skip_connections`` every layer sees the input beside the output of the layer below, and the output is all
+    layers' outputs side by side, as in the paper's actor and critic (Ede 2021, section 2; two layers of 256).
 
     Args:
         kind: ``"lstm"`` or ``"gru"``.
@@ -117,14 +118,33 @@ class RecurrentMemory(Memory):
             state = self.initial_state(inputs.shape[0])
         below, outputs, ends = inputs, [], []
         for i, layer in enumerate(self.layers):
-            start = tuple(part[i : i + 1].contiguous() for part in state)
-            below, end = layer(below, start if len(start) > 1 else start[0])
+            # A whole-sequence call repacks its weights first, which takes most of the time of a live decision.
+            run = _run_step if inputs.shape[1] == 1 else _run_sequence
+            below, end = run(layer, below, [part[i] for part in state])
             outputs.append(below)
-            ends.append(end if isinstance(end, tuple) else (end,))
+            ends.append(end)
             if self.skip_connections:
                 below = torch.cat([below, inputs], dim=-1)
         output = torch.cat(outputs, dim=-1) if self.skip_connections else outputs[-1]
-        return output, tuple(torch.cat(parts) for parts in zip(*ends, strict=True))
+        return output, tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+
+
+def _run_sequence(layer: Any, inputs: Tensor, state: list[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+    """One layer over inputs (n_sequences, n_steps, size); its state has shape (n_sequences, hidden_size)."""
+    start = [part[None].contiguous() for part in state]
+    outputs, end = layer(inputs, tuple(start) if isinstance(layer, nn.LSTM) else start[0])
+    return outputs, [part[0] for part in (end if isinstance(end, tuple) else (end,))]
+
+
+def _run_step(layer: Any, inputs: Tensor, state: list[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+    """:func:`_run_sequence` for a single step."""
+    weights = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+    end: Sequence[Tensor]
+    if isinstance(layer, nn.LSTM):
+        end = torch.lstm_cell(inputs[:, 0], state, *weights)
+    else:
+        end = [torch.gru_cell(inputs[:, 0], state[0], *weights)]
+    return end[0][:, None], end
 
 
 def _lstm(input_size: int, **settings: object) -> Memory:

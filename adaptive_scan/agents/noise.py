@@ -1,7 +1,7 @@
 """Exploration noise for many environments at once, from its own generator, with a decay that is applied.
 
-Both are :class:`~stable_baselines3.common.noise.VectorizedActionNoise`, so that Stable-Baselines3 takes them as they are
-instead of wrapping copies of them in a Python loop; actions are on the scale of the replay buffer, [-1, 1].
+Both are :class:`~stable_baselines3.common.noise.VectorizedActionNoise`, so that Stable-Baselines3 takes them as they
+are instead of wrapping copies of them in a Python loop; actions are on the scale of the replay buffer, [-1, 1].
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class ExplorationNoise(VectorizedActionNoise):
     @abstractmethod
     def __call__(self) -> np.ndarray:
         """Noise for one step of every environment, float32, shape (n_envs, action_size)."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(n_envs={self.n_envs}, sigma={self.sigma.tolist()}, scale={self.scale})"
 
     def _normal(self) -> np.ndarray:
         return self.scale * self.sigma * self.rng.standard_normal((self.n_envs, self.sigma.size))

@@ -1,19 +1,20 @@
 """Policies with a memory, in Stable-Baselines3's form.
 
-Actor and critic each run a memory of their own over (observation, previous action). The critic's head takes the memory's
-output and the current action, so that replayed and live actions share one pass over the sequence.
+Actor and critic each run a memory of their own over (observation, previous action). The critic's head takes the
+memory's output and the current action, so that replayed and live actions share one pass over the sequence.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim, preprocess_obs
+from stable_baselines3.common.preprocessing import get_action_dim, is_image_space, preprocess_obs
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
@@ -42,7 +43,7 @@ def _choose(what: str, name: str, known: dict[str, Any]) -> Any:
 
 def _mlp(input_size: int, net_arch: list[int], output_size: int, activation: type[nn.Module]) -> nn.Sequential:
     sizes = [input_size, *net_arch]
-    hidden = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), activation())]
+    hidden = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), activation())]
     return nn.Sequential(*hidden, nn.Linear(sizes[-1], output_size))
 
 
@@ -95,7 +96,7 @@ class SequenceEncoder(nn.Module):
         else:
             flat = observations.flatten(0, 1)
         ready: Any = preprocess_obs(flat, self.observation_space, normalize_images=self.normalize_images)
-        features = self.features_extractor(ready).view(n_sequences, n_steps, -1)
+        features = self.features_extractor(ready).reshape(n_sequences, n_steps, -1)
         return self.memory(torch.cat([features, previous_actions], dim=-1), state)
 
 
@@ -109,7 +110,12 @@ class MemoryActor(nn.Module):
         activation: Activation of the head.
         zero_initial_action: Whether the last layer starts at zero, so that the first policy puts out zero everywhere:
             a correction to whatever a zero action means.
+
+    Attributes:
+        optimizer: What follows its gradient; :class:`MemoryPolicy` makes it.
     """
+
+    optimizer: torch.optim.Optimizer
 
     def __init__(
         self,
@@ -145,7 +151,12 @@ class MemoryCritic(nn.Module):
         action_size: Components of an action.
         activation: Activation of the heads.
         n_critics: Number of heads.
+
+    Attributes:
+        optimizer: What follows its gradient; :class:`MemoryPolicy` makes it.
     """
+
+    optimizer: torch.optim.Optimizer
 
     def __init__(
         self,
@@ -226,8 +237,23 @@ class MemoryPolicy(BasePolicy):
             squash_output=True,
         )
         self.action_size = get_action_dim(action_space)
-        self.net_arch = [] if net_arch is None else list(net_arch)
+        # A linear critic would be linear in the action, and its best action always the largest one.
+        self.net_arch = [256] if net_arch is None else list(net_arch)
         self._memory, self._memory_kwargs = memory, dict(memory_kwargs or {})
+        self._own_arguments = {
+            "memory": memory,
+            "memory_kwargs": self._memory_kwargs,
+            "net_arch": self.net_arch,
+            "activation": activation,
+            "n_critics": n_critics,
+            "zero_initial_action": zero_initial_action,
+            "normalize_images": normalize_images,
+            "optimizer": optimizer,
+            "optimizer_kwargs": optimizer_kwargs,
+        }
+        parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
+        # Images may come with their channels last; Stable-Baselines3 sorts those out.
+        self._has_images = any(is_image_space(part) for part in parts.values())
         head = _choose("activation", activation, ACTIVATIONS)
         self.actor = MemoryActor(
             self._make_encoder(), self.net_arch, self.action_size, head, zero_initial_action=zero_initial_action
@@ -250,8 +276,18 @@ class MemoryPolicy(BasePolicy):
             normalize_images=self.normalize_images,
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        # The base class asks all parameters, which takes longer than the actor's head.
+        return next(self.actor.head.parameters()).device
+
     def initial_state(self, n_envs: int) -> tuple[np.ndarray, ...]:
-        """State of ``predict`` before the first step: the actor's memory, then the previous action (1, n_envs, action_size)."""
+        """State of ``predict`` before the first step.
+
+        Returns:
+            The actor's memory, each array (n_layers, n_envs, size), then the previous action (1, n_envs, action_size).
+        """
         memory = self.actor.encoder.memory.initial_state(n_envs)
         previous_action = np.zeros((1, n_envs, self.action_size), np.float32)
         return (*(part.detach().cpu().numpy().copy() for part in memory), previous_action)
@@ -274,30 +310,84 @@ class MemoryPolicy(BasePolicy):
 
         Returns:
             Actions in the action space's own units, and the state.
+
+        Raises:
+            ValueError: If state or ``episode_start`` belong to another number of environments, or the observation to
+                another space.
         """
-        self.set_training_mode(False)
+        # Walking through all modules would take a good part of the time of a decision.
+        if self.training:
+            self.set_training_mode(False)
         observations, vectorized = self.obs_to_tensor(observation)
         first = next(iter(observations.values())) if isinstance(observations, dict) else observations
-        n_envs = first.shape[0]
-        state = self.initial_state(n_envs) if state is None else state
-        starts = torch.zeros(n_envs, dtype=torch.bool, device=self.device)
-        if episode_start is not None:
-            starts = torch.as_tensor(np.asarray(episode_start, dtype=bool).reshape(n_envs), device=self.device)
-        with torch.no_grad():
-            *memory, previous = (torch.as_tensor(part, device=self.device) for part in state)
-            memory_state = self.actor.encoder.memory.reset_state(tuple(memory), starts)
-            previous = torch.where(starts[:, None], 0.0, previous[0])
-            scaled, memory_state = self.actor(_one_step(observations), previous[:, None], memory_state)
-        actions = scaled[:, 0].cpu().numpy()
-        new_state = (*(part.cpu().numpy() for part in memory_state), actions[None].copy())
+        device = first.device
+        state = self._state_before(state, episode_start, n_envs=first.shape[0])
+        with torch.inference_mode():
+            *memory, previous = (torch.from_numpy(part).to(device) for part in state)
+            scaled, memory_state = self.actor(_one_step(observations), previous[0][:, None], tuple(memory))
+            actions = scaled[:, 0].cpu().numpy()
+            new_state = (*(part.cpu().numpy() for part in memory_state), actions[None].copy())
         actions = self.unscale_action(actions.reshape(-1, *self.action_space.shape))  # type: ignore[misc]
         return (actions if vectorized else actions[0]), new_state
+
+    def _state_before(
+        self, state: tuple[np.ndarray, ...] | None, episode_start: np.ndarray | None, *, n_envs: int
+    ) -> tuple[np.ndarray, ...]:
+        """The state to decide from: the initial one in the environments that begin an episode."""
+        if state is None:
+            return self.initial_state(n_envs)
+        if any(part.shape[1] != n_envs for part in state):
+            raise ValueError(f"state: got {state[0].shape[1]} environments; expected {n_envs}, as many as observations")
+        starts = np.zeros(n_envs, dtype=bool) if episode_start is None else np.asarray(episode_start, dtype=bool)
+        if starts.size != n_envs:
+            found = f"{starts.size} environments"
+            raise ValueError(f"episode_start: got {found}; expected {n_envs}, as many as observations")
+        if not starts.any():
+            return state
+        fresh = self.initial_state(n_envs)
+        return tuple(np.where(starts.reshape(1, -1, 1), f, s) for f, s in zip(fresh, state, strict=True))
+
+    def obs_to_tensor(self, observation: np.ndarray | dict[str, np.ndarray]) -> tuple[Any, bool]:
+        """Observations as tensors with the environments first, and whether they came as a batch.
+
+        Raises:
+            ValueError: If a shape does not fit the observation space.
+        """
+        if self._has_images:
+            return super().obs_to_tensor(observation)
+        device = self.device
+        if not isinstance(self.observation_space, spaces.Dict):
+            return _as_batch(observation, self.observation_space, device)
+        if not isinstance(observation, dict) or observation.keys() != self.observation_space.keys():
+            found = sorted(observation) if isinstance(observation, dict) else type(observation).__name__
+            raise ValueError(f"observation: got {found}; expected a dict of {sorted(self.observation_space)}")
+        parts = {key: _as_batch(observation[key], space, device) for key, space in self.observation_space.items()}
+        return {key: part for key, (part, _) in parts.items()}, any(batched for _, batched in parts.values())
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "lr_schedule": self._dummy_schedule,
+            "features_extractor_class": self.features_extractor_class,
+            "features_extractor_kwargs": self.features_extractor_kwargs,
+            **self._own_arguments,
+        }
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         """Action on [-1, 1] from the initial state; :meth:`predict` carries the state."""
         first = next(iter(observation.values())) if isinstance(observation, dict) else observation
         previous = torch.zeros(first.shape[0], 1, self.action_size, device=self.device)
         return self.actor(_one_step(observation), previous)[0][:, 0]
+
+
+def _as_batch(observation: Any, space: spaces.Space, device: torch.device) -> tuple[Tensor, bool]:
+    """One part of an observation as a tensor with the environments first, and whether it came as a batch."""
+    array, shape = np.array(observation), space.shape or ()
+    batched = array.ndim == len(shape) + 1
+    if array.shape[batched:] != shape:
+        raise ValueError(f"observation: got shape {array.shape}; expected {shape} or (n_envs, *{shape})")
+    return torch.from_numpy(array if batched else array[None]).to(device), batched
 
 
 def _one_step(observations: Observations) -> Observations:

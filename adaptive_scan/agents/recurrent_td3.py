@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,18 +16,25 @@ from stable_baselines3.common.utils import FloatSchedule, polyak_update, update_
 from torch import Tensor
 
 from adaptive_scan.agents.noise import ExplorationNoise
-from adaptive_scan.agents.policies import CnnMemoryPolicy, MemoryPolicy, MultiInputMemoryPolicy
+from adaptive_scan.agents.policies import (
+    CnnMemoryPolicy,
+    MemoryActor,
+    MemoryCritic,
+    MemoryPolicy,
+    MultiInputMemoryPolicy,
+)
 from adaptive_scan.agents.replay import EpisodeBatch, EpisodeReplayBuffer
 from adaptive_scan.agents.storage import load_model, save_model
 from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets
+from adaptive_scan.trees import read_tree, write_tree
 
 
 class RecurrentTD3(OffPolicyAlgorithm):
     """Twin delayed deterministic policy gradients with memories, replaying whole episodes.
 
-    Heess et al. 2015 (arXiv:1512.04455) with the additions of Fujimoto et al. 2018 (arXiv:1802.09477). Each batch is a set of
-    whole episodes; actor and critic run their memories over them from the first observation, and the actor's gradient is
-    taken at its live actions, with the critic's memory driven by the replayed ones.
+    Heess et al. 2015 (arXiv:1512.04455) with the additions of Fujimoto et al. 2018 (arXiv:1802.09477). Each batch is a
+    set of whole episodes; actor and critic run their memories over them from the first observation, and the actor's
+    gradient is taken at its live actions, with the critic's memory driven by the replayed ones.
 
     Args:
         policy: ``"MlpMemoryPolicy"``, ``"MultiInputMemoryPolicy"``, ``"CnnMemoryPolicy"`` or a policy class.
@@ -49,7 +57,8 @@ class RecurrentTD3(OffPolicyAlgorithm):
         actor_learning_starts: Updates of the critic before the first of the actor.
         target_policy_noise: Standard deviation of the smoothing noise on the target's actions.
         target_noise_clip: Bound of that noise.
-        use_target_actor: Whether targets take the target actor's action, or the live actor's as the adaptive-scan paper does.
+        use_target_actor: Whether targets take the target actor's action, or the live actor's as the adaptive-scan paper
+            does.
         max_grad_norm: Bound of the gradient norm of actor and critic; None is no bound.
         policy_kwargs: Settings of :class:`~adaptive_scan.agents.MemoryPolicy`.
         stats_window_size: Episodes in the running means of the log.
@@ -67,7 +76,11 @@ class RecurrentTD3(OffPolicyAlgorithm):
         "MultiInputMemoryPolicy": MultiInputMemoryPolicy,
         "CnnMemoryPolicy": CnnMemoryPolicy,
     }
-    policy: MemoryPolicy  # type: ignore[assignment]
+    policy: MemoryPolicy
+    actor: MemoryActor
+    actor_target: MemoryActor
+    critic: MemoryCritic
+    critic_target: MemoryCritic
     replay_buffer: EpisodeReplayBuffer  # type: ignore[assignment]
 
     def __init__(
@@ -136,6 +149,7 @@ class RecurrentTD3(OffPolicyAlgorithm):
         self.use_target_actor = use_target_actor
         self.max_grad_norm = max_grad_norm
         self._memory_state: tuple[np.ndarray, ...] | None = None
+        self._is_inside_step = False
         if _init_setup_model:
             self._setup_model()
 
@@ -144,8 +158,8 @@ class RecurrentTD3(OffPolicyAlgorithm):
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
         super()._setup_model()
-        self.torch_rng = torch.Generator(self.device)
-        self.torch_rng.manual_seed(int(self.rng.integers(2**63)))
+        # On the CPU, so that every device sees the same noise and can take over the generator's state.
+        self.torch_rng = torch.Generator().manual_seed(int(self.rng.integers(2**63)))
         critic_rate = self.learning_rate if self.critic_learning_rate is None else self.critic_learning_rate
         self.critic_lr_schedule = FloatSchedule(critic_rate)
         self.tau_schedule = FloatSchedule(self.tau)
@@ -154,7 +168,7 @@ class RecurrentTD3(OffPolicyAlgorithm):
 
     def _make_replay_buffer(self) -> EpisodeReplayBuffer:
         return EpisodeReplayBuffer(
-            self.buffer_size,
+            self.buffer_size if self.env is not None else 1,  # a model that only predicts replays nothing
             self.observation_space,
             self.action_space,
             self.device,
@@ -166,28 +180,52 @@ class RecurrentTD3(OffPolicyAlgorithm):
     def _longest_episode(self) -> int:
         """Steps of the longest episode, as given or as the environment's specification has it."""
         if self.max_episode_steps is None and self.env is not None:
-            spec = self.env.get_attr("spec")[0]
+            try:
+                spec = self.env.get_attr("spec")[0]
+            except AttributeError:  # vectorised environments need not have one
+                spec = None
             self.max_episode_steps = None if spec is None else spec.max_episode_steps
         if self.max_episode_steps is None:
             if self.env is None:
-                return 1  # a model loaded for prediction alone replays nothing
+                return 1
             raise ValueError("max_episode_steps: got None and the environment does not say; expected a number of steps")
         return self.max_episode_steps
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """Go on with another environment; a model loaded without one gets its replay buffer with it."""
+        had_none = self.env is None
+        super().set_env(env, force_reset)
+        if had_none:
+            self.replay_buffer = self._make_replay_buffer()
 
     # Collecting
 
     def _setup_learn(
         self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *args: Any
     ) -> Any:
-        if reset_num_timesteps or self._last_obs is None:
+        if self._is_inside_step:
+            # A callback or an interrupt ended learning inside a step, whose outcome is lost: episodes begin anew.
+            self._last_obs, self._is_inside_step = None, False
+        noise = self.action_noise if isinstance(self.action_noise, ExplorationNoise) else None
+        if noise is not None and noise.n_envs != self.n_envs:
+            raise ValueError(f"action_noise: got noise for {noise.n_envs} environments; expected {self.n_envs}")
+        goes_on = not reset_num_timesteps and self._last_obs is not None
+        noise_state = noise.state_dict() if noise is not None else {}
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args)
+        if not goes_on:
             self.replay_buffer.forget_open_episodes()
             self._memory_state = None
-        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args)
+        elif noise is not None:
+            noise.load_state_dict(noise_state)  # the base class has put it back to the start of an episode
+        if noise is not None and reset_num_timesteps:
+            noise.update(1.0)
+        return result
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """Action of the actor, or a random one during warm-up; the memory sees the observation either way."""
+        self._is_inside_step = True
         actions, state = self.policy.predict(
             self._last_obs,  # type: ignore[arg-type]
             self._memory_state,
@@ -214,6 +252,7 @@ class RecurrentTD3(OffPolicyAlgorithm):
     ) -> None:
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._last_episode_starts = dones
+        self._is_inside_step = False
 
     def _on_step(self) -> None:
         if isinstance(self.action_noise, ExplorationNoise):
@@ -232,7 +271,10 @@ class RecurrentTD3(OffPolicyAlgorithm):
     # Learning
 
     def batch_rewards(self, batch: EpisodeBatch) -> Tensor:
-        """Rewards of a batch, shape (n_episodes, n_steps): the hook for agents that score episodes anew when replayed."""
+        """Rewards of a batch, shape (n_episodes, n_steps).
+
+        The hook for agents that score episodes anew when they are replayed.
+        """
         return batch.rewards
 
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
@@ -242,7 +284,7 @@ class RecurrentTD3(OffPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._set_learning_rates()
         for _ in range(gradient_steps):
-            batch = self.replay_buffer.sample(batch_size)
+            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             rewards = self.batch_rewards(batch)
             for _ in range(self.updates_per_batch):
                 self._update(batch, rewards)
@@ -289,7 +331,7 @@ class RecurrentTD3(OffPolicyAlgorithm):
         if self.use_target_actor:
             actions, _ = self.actor_target(batch.observations, batch.previous_actions)
         if self.target_policy_noise > 0:
-            noise = torch.randn(actions.shape, generator=self.torch_rng, device=actions.device)
+            noise = torch.randn(actions.shape, generator=self.torch_rng).to(actions.device)
             noise = (noise * self.target_policy_noise).clamp(-self.target_noise_clip, self.target_noise_clip)
             actions = (actions + noise).clamp(-1.0, 1.0)
         latents = self.critic_target.encode(batch.observations, batch.previous_actions)
@@ -298,7 +340,7 @@ class RecurrentTD3(OffPolicyAlgorithm):
             rewards, values[:, 1:], batch.lengths, batch.terminated, gamma=self.gamma, n_steps=self.n_target_steps
         )
 
-    def _step(self, part: Any) -> None:
+    def _step(self, part: MemoryActor | MemoryCritic) -> None:
         if self.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(part.parameters(), self.max_grad_norm)
         part.optimizer.step()
@@ -313,9 +355,6 @@ class RecurrentTD3(OffPolicyAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "actor.optimizer", "critic.optimizer"], []
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor", "critic", "actor_target", "critic_target"]
 
     def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
         """Write the model as a zip of JSON and safetensors entries; nothing in it needs pickle.
@@ -344,10 +383,32 @@ class RecurrentTD3(OffPolicyAlgorithm):
         """
         return load_model(cls, path, env=env, device=device, **kwargs)
 
+    def save_replay_buffer(self, path: Any) -> None:
+        """Write the replay buffer as safetensors with a JSON header; the file appears by rename."""
+        write_tree(path, self.replay_buffer.state_dict())
+
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+        """Read :meth:`save_replay_buffer`'s file into this model's buffer.
+
+        Args:
+            path: File to read.
+            truncate_last_traj: Whether unfinished episodes are dropped, as they must be where the environments do not
+                go on in the middle of them.
+
+        Raises:
+            TreeFileError: If the file is missing or broken.
+            ValueError: If it does not fit the buffer.
+        """
+        self.replay_buffer.load_state_dict(read_tree(path))
+        if truncate_last_traj:
+            self.replay_buffer.forget_open_episodes()
+
     def training_state(self) -> dict[str, Any]:
         """Everything that learning changes, for a checkpoint from which training goes on to the last bit.
 
-        Take it between updates, for instance in a callback's ``on_rollout_start``. The environment's state is its own.
+        Take it between updates, for instance in a callback's ``on_rollout_start``; taken inside a step, episodes begin
+        anew. Its tensors and arrays are the model's own, not copies: write them before learning goes on. The
+        environment's state is not in it.
         """
         noise = self.action_noise
         return {
@@ -359,14 +420,16 @@ class RecurrentTD3(OffPolicyAlgorithm):
             "num_timesteps": self.num_timesteps,
             "n_updates": self._n_updates,
             "episode_num": self._episode_num,
-            "last_obs": self._last_obs,
+            "last_obs": None if self._is_inside_step else self._last_obs,
+            "last_original_obs": None if self._vec_normalize_env is None else self._last_original_obs,
             "last_episode_starts": self._last_episode_starts,
             "memory_state": self._memory_state,
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`training_state`; call ``learn`` with ``reset_num_timesteps=False`` afterwards."""
-        self.set_parameters(state["parameters"], exact_match=True)
+        # Optimisers keep the tensors they are given.
+        self.set_parameters(copy.deepcopy(state["parameters"]), exact_match=True)
         self.replay_buffer.load_state_dict(state["replay"])
         if isinstance(self.action_noise, ExplorationNoise) and state["noise"] is not None:
             self.action_noise.load_state_dict(state["noise"])
@@ -375,7 +438,9 @@ class RecurrentTD3(OffPolicyAlgorithm):
         self.num_timesteps = int(state["num_timesteps"])
         self._n_updates = int(state["n_updates"])
         self._episode_num = int(state["episode_num"])
+        self._is_inside_step = False
         self._last_obs = state["last_obs"]
+        self._last_original_obs = state.get("last_original_obs")
         self._last_episode_starts = state["last_episode_starts"]
         memory = state["memory_state"]
         self._memory_state = None if memory is None else tuple(np.asarray(part) for part in memory)

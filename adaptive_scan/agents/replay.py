@@ -33,13 +33,15 @@ class EpisodeBatch(NamedTuple):
 
     Attributes:
         observations: o_0 .. o_T, shape (n_episodes, n_steps + 1, ...), or a dict of such.
-        previous_actions: 0, a_0 .. a_{T-1}: what the memory sees beside the observation, (n_episodes, n_steps + 1, action_size).
+        previous_actions: 0, a_0 .. a_{T-1}: what the memory sees beside the observation, shape
+            (n_episodes, n_steps + 1, action_size).
         actions: a_0 .. a_{T-1} on [-1, 1], shape (n_episodes, n_steps, action_size).
         rewards: r_0 .. r_{T-1}, shape (n_episodes, n_steps).
         mask: 1 where the step took place, shape (n_episodes, n_steps).
         lengths: Steps of each episode, shape (n_episodes,).
         terminated: Whether the episode ended by itself and not by a time limit, shape (n_episodes,).
         fields: The declared fields, each (n_episodes, *shape).
+        indices: Where the episodes stand in the buffer, shape (n_episodes,).
     """
 
     observations: Observations
@@ -50,6 +52,7 @@ class EpisodeBatch(NamedTuple):
     lengths: Tensor
     terminated: Tensor
     fields: dict[str, Tensor]
+    indices: np.ndarray
 
 
 class EpisodeReplayBuffer(BaseBuffer):
@@ -122,7 +125,7 @@ class EpisodeReplayBuffer(BaseBuffer):
         """Steps of the whole episodes in the buffer."""
         return int(self.episodes["lengths"][: self.n_episodes].sum())
 
-    def add(  # type: ignore[override]
+    def add(
         self,
         obs: Any,
         next_obs: Any,
@@ -172,12 +175,21 @@ class EpisodeReplayBuffer(BaseBuffer):
         """Values of the declared fields from the ``info`` of an episode's last step."""
         return {key: info[key] for key in self._fields}
 
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self.forget_open_episodes()
+
     def forget_open_episodes(self) -> None:
         """Drop the unfinished episodes, for instance because the environments were reset."""
         self._open_steps[:] = 0
 
     def sample(self, batch_size: int, env: Any = None) -> EpisodeBatch:
         """Episodes drawn uniformly, with replacement.
+
+        Args:
+            batch_size: Episodes to draw.
+            env: The VecNormalize whose statistics apply to observations and rewards, if there is one.
 
         Raises:
             ValueError: If no whole episode is there yet.
@@ -186,30 +198,49 @@ class EpisodeReplayBuffer(BaseBuffer):
             raise ValueError("replay: no whole episode yet; expected at least one before sampling")
         return self._get_samples(self.rng.integers(self.n_episodes, size=batch_size), env)
 
+    def newest(self, n_episodes: int) -> EpisodeBatch:
+        """The last whole episodes, newest first, or as many as there are.
+
+        Raises:
+            ValueError: If no whole episode is there yet.
+        """
+        if self.n_episodes == 0:
+            raise ValueError("replay: no whole episode yet; expected at least one before sampling")
+        n_episodes = min(n_episodes, self.n_episodes)
+        return self._get_samples((self.pos - 1 - np.arange(n_episodes)) % self.n_capacity)
+
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> EpisodeBatch:  # type: ignore[override]
         lengths = self.episodes["lengths"][batch_inds]
         n_time = int(lengths.max())
 
-        def steps(key: str, n: int) -> Tensor:
-            return torch.as_tensor(self.episodes[key][batch_inds, :n], device=self.device)
+        def steps(key: str, n: int) -> np.ndarray:
+            return self.episodes[key][batch_inds, :n]
 
         parts = {key: steps(f"observations/{key}", n_time + 1) for key in self._steps}
-        actions = steps("actions", n_time)
+        seen: Any = self._normalize_obs(parts if self._is_dict else parts[_BOX], env)
+        rewards = self._normalize_reward(steps("rewards", n_time), env)
+        actions = torch.as_tensor(steps("actions", n_time), device=self.device)
         return EpisodeBatch(
-            observations=parts if self._is_dict else parts[_BOX],
+            observations=self._on_device(seen),
             previous_actions=torch.nn.functional.pad(actions, (0, 0, 1, 0)),
             actions=actions,
-            rewards=steps("rewards", n_time),
+            rewards=torch.as_tensor(rewards, dtype=torch.float32, device=self.device),
             mask=torch.as_tensor(np.arange(n_time) < lengths[:, None], dtype=torch.float32, device=self.device),
             lengths=torch.as_tensor(lengths, dtype=torch.int64, device=self.device),
             terminated=torch.as_tensor(self.episodes["terminated"][batch_inds], device=self.device),
             fields={
                 k: torch.as_tensor(self.episodes[f"fields/{k}"][batch_inds], device=self.device) for k in self._fields
             },
+            indices=batch_inds,
         )
 
+    def _on_device(self, observations: Any) -> Observations:
+        if isinstance(observations, dict):
+            return {key: torch.as_tensor(part, device=self.device) for key, part in observations.items()}
+        return torch.as_tensor(observations, device=self.device)
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything in the buffer, and where its sampling stands."""
+        """Everything in the buffer, and where its sampling stands; its arrays are the buffer's own, not copies."""
         kept = self.n_episodes
         return {
             "episodes": {key: values[:kept] for key, values in self.episodes.items()},
@@ -224,17 +255,22 @@ class EpisodeReplayBuffer(BaseBuffer):
         """Go on from :meth:`state_dict` of a buffer of the same shape.
 
         Raises:
-            ValueError: If the saved buffer has other fields or more episodes than this one holds.
+            ValueError: If the saved buffer has other fields or shapes or more episodes than this one holds.
         """
         if set(state["episodes"]) != set(self.episodes):
             raise ValueError(f"replay: got fields {sorted(state['episodes'])}; expected {sorted(self.episodes)}")
         kept = len(state["episodes"]["lengths"])
         if kept > self.n_capacity:
             raise ValueError(f"replay: got {kept} episodes; expected at most {self.n_capacity}")
-        for key, values in state["episodes"].items():
-            self.episodes[key][:kept] = values
-        for key, values in state["open"].items():
-            self._open[key][...] = values
+        pairs = [(key, values, self.episodes[key][:kept]) for key, values in state["episodes"].items()]
+        pairs += [(key, values, self._open[key]) for key, values in state["open"].items()]
+        for key, values, own in pairs:
+            if values.shape != own.shape:
+                raise ValueError(f"replay: got {key} of shape {values.shape}; expected {own.shape}")
+        for _, values, own in pairs:
+            own[...] = values
         self._open_steps = np.array(state["open_steps"])
-        self.pos, self.full = int(state["pos"]), bool(state["full"])
+        self.full = kept == self.n_capacity
+        # A buffer of another capacity goes on behind the last episode.
+        self.pos = int(state["pos"]) % self.n_capacity if self.full else kept
         self.rng.bit_generator.state = state["rng"]

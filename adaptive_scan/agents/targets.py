@@ -7,7 +7,8 @@ Time alignment, for an episode of ``n_steps`` actions::
     reward             r_0   r_1  ...  r_T-1       r_t follows a_t
     memory input  (o_0, 0) (o_1, a_0) ... (o_T, a_T-1)
 
-so index t of the actions, rewards and masks belongs to observation t, and the bootstrap value of step t is that of t + 1.
+so index t of the actions, rewards and masks belongs to observation t, and the bootstrap value of step t is that of
+t + 1.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ def n_step_targets(
 
     y_t = sum_{k=0}^{m-1} gamma^k r_{t+k} + gamma^m v_{t+m},  m = min(n_steps, length - t),
 
-    where the value at the end of an episode counts only if a time limit cut it: with ``n_steps=1`` this is the target of
-    RDPG (Heess et al. 2015, arXiv:1512.04455, algorithm 1), with ``n_steps`` at least the length the Monte Carlo return.
+    where the value at the end of an episode counts only if a time limit cut it: with ``n_steps=1`` this is the target
+    of RDPG (Heess et al. 2015, arXiv:1512.04455, algorithm 1), with ``n_steps`` at least the length the Monte Carlo
+    return.
 
     Args:
         rewards: r_t, shape (n_episodes, n_steps), anything behind the length of an episode.
@@ -55,7 +57,7 @@ def n_step_targets(
         >>> n_step_targets(r, v, torch.tensor([2]), torch.tensor([True]), gamma=0.5)
         tensor([[6., 1.]])
         >>> n_step_targets(r, v, torch.tensor([2]), torch.tensor([False]), gamma=0.5, n_steps=2)
-        tensor([[6.5000, 11.0000]])
+        tensor([[ 6.5000, 11.0000]])
     """
     if n_steps < 1:
         raise ValueError(f"n_steps: got {n_steps}; expected at least 1")

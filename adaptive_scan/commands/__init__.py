@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 COMMANDS = {
     "train": "train an actor and a generator together, then compare scans",
@@ -12,25 +11,40 @@ COMMANDS = {
 }
 
 
-def _find(name: str) -> Callable[[list[str]], None]:
-    """A command by name; what it needs is imported only now."""
-    if name == "train":
-        from adaptive_scan.commands.training import train_rdpg
+# What a command needs is imported only once its arguments are known to be good: help and complaints come quickly.
 
-        return train_rdpg
-    if name == "compare":
-        from adaptive_scan.commands.comparing import compare_command
 
-        return compare_command
+def _train(arguments: list[str]) -> None:
+    from adaptive_scan.commands.arguments import parse_training
+
+    config = parse_training(arguments)
+    from adaptive_scan.commands.training import train_rdpg
+
+    train_rdpg(config)
+
+
+def _compare(arguments: list[str]) -> None:
+    from adaptive_scan.commands.arguments import parse_comparison
+
+    config = parse_comparison(arguments)
+    from adaptive_scan.commands.comparing import compare_command
+
+    compare_command(config)
+
+
+def _train_generator(arguments: list[str]) -> None:
+    from adaptive_scan.commands.generator_config import parse_generator_training
+
+    config = parse_generator_training(arguments)
     from adaptive_scan.commands.generator_training import train_generator_command
 
-    return train_generator_command
+    train_generator_command(config)
 
 
 def _run(name: str, arguments: list[str]) -> int:
     from adaptive_scan.commands.errors import run_command
 
-    return run_command(_find(name), arguments)
+    return run_command({"train": _train, "compare": _compare, "train-generator": _train_generator}[name], arguments)
 
 
 def main() -> int:
@@ -38,11 +52,14 @@ def main() -> int:
     arguments = sys.argv[1:]
     if arguments and arguments[0] in COMMANDS:
         return _run(arguments[0], arguments[1:])
-    asked_for_help = bool(arguments) and arguments[0] in ("-h", "--help")
-    print("usage: adaptive-scan COMMAND [OPTIONS]\n", file=sys.stdout if asked_for_help else sys.stderr)
+    if arguments and arguments[0] not in ("-h", "--help"):
+        print(f"error: got {arguments[0]!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    output = sys.stdout if arguments else sys.stderr
+    print("usage: adaptive-scan COMMAND [OPTIONS]\n", file=output)
     for name, purpose in COMMANDS.items():
-        print(f"  {name:<16} {purpose}", file=sys.stdout if asked_for_help else sys.stderr)
-    return 0 if asked_for_help else 2
+        print(f"  {name:<16} {purpose}", file=output)
+    return 0 if arguments else 2
 
 
 def train_rdpg_main() -> int:

@@ -6,17 +6,19 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from adaptive_scan.agents import RDPG, CoTraining, GaussianNoise, OrnsteinUhlenbeckNoise, ScanRDPG
-from adaptive_scan.commands.config import TrainingConfig
-from adaptive_scan.envs import PartialScanVecEnv
-from adaptive_scan.evaluation import Contender
-from adaptive_scan.generators import make_generator
+from adaptive_scan.commands.config import CropSettings, TrainingConfig
+from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
+from adaptive_scan.envs import PartialScanVecEnv, ScanBatch
+from adaptive_scan.evaluation import Contender, static_contenders
+from adaptive_scan.generators import known_families, make_generator
+from adaptive_scan.generators.families import family_positions
 from adaptive_scan.micrographs import (
     ArrayCrops,
     CropSource,
@@ -26,10 +28,39 @@ from adaptive_scan.micrographs import (
     fingerprint,
     split_groups,
 )
-from adaptive_scan.scans import polygonal_spiral
+from adaptive_scan.micrographs.dataset import DEFAULT_CACHE_BYTES
+from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, filling_path
 from adaptive_scan.specimens import procedural_crops
 
 _TRAIN, _TEST = 0, 1  # streams of random numbers of procedural crops
+
+
+class DataConfig(Protocol):
+    """The settings that decide the crops of a run, of whatever kind it is."""
+
+    @property
+    def micrographs(self) -> Path | None:
+        """File or folder of micrographs; None for procedural ones."""
+
+    @property
+    def groups(self) -> Path | None:
+        """CSV of the groups of micrographs."""
+
+    @property
+    def skip_bad(self) -> bool:
+        """Whether bad files are skipped."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the split and of procedural crops."""
+
+    @property
+    def geometry(self) -> ScanGeometry:
+        """The scan, whose field is a crop."""
+
+    @property
+    def data(self) -> CropSettings:
+        """How crops are cut or made."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +88,7 @@ class Data:
         train: Source of crops to train on.
         test: Crops to compare scans on.
         description: Names, numbers and hashes, for the manifest.
-        skipped: What was wrong with each file that was skipped.
+        skipped: What was wrong with each file that was skipped; grows when more are found in training.
     """
 
     train: CropSource
@@ -66,59 +97,78 @@ class Data:
     skipped: list[MicrographError]
 
 
-def load_data(config: TrainingConfig) -> Data:
+def load_data(config: DataConfig) -> Data:
     """Crops to train and to test on, split by group of micrographs.
 
     Raises:
         MicrographError: If a file cannot be used and bad files are not skipped, or nothing is left.
-        ValueError: If the micrographs cannot be split.
+        InputError: If the micrographs cannot be split.
     """
     return _procedural_data(config) if config.micrographs is None else _micrograph_data(config, config.micrographs)
 
 
-def _procedural_data(config: TrainingConfig) -> Data:
-    size, settings = config.geometry.image_size, config.data
-    train, _ = procedural_crops(settings.n_procedural, size, np.random.default_rng([config.seed, _TRAIN]))
-    # The test crops are the same whatever the seed of the run: runs are compared on the same pictures.
-    test, families = procedural_crops(settings.n_procedural_test, size, np.random.default_rng([2**32 - 1, _TEST]))
-    names = [f"{family}_{i:04d}" for i, family in enumerate(families)]
+def _procedural_data(config: DataConfig) -> Data:
+    train, _ = procedural_crops(
+        config.data.n_procedural, config.geometry.image_size, np.random.default_rng([config.seed, _TRAIN])
+    )
+    test = procedural_test_crops(config)
     description = {
         "micrographs": None,
         "n_train_crops": len(train),
-        "n_test_crops": len(test),
+        "n_test_crops": len(test.crops),
         "train_sha256": hashlib.sha256(train.tobytes()).hexdigest(),
-        "test_sha256": hashlib.sha256(test.tobytes()).hexdigest(),
+        "test_sha256": hashlib.sha256(test.crops.tobytes()).hexdigest(),
     }
-    return Data(ArrayCrops(train, symmetries=True), TestCrops(test, names, names, None), description, [])
+    return Data(ArrayCrops(train, symmetries=True), test, description, [])
+
+
+def procedural_test_crops(config: DataConfig) -> TestCrops:
+    """Procedural crops to compare scans on, the same ones whatever the seed of the run."""
+    rng = np.random.default_rng([2**32 - 1, _TEST])
+    crops, families = procedural_crops(config.data.n_procedural_test, config.geometry.image_size, rng)
+    names = [f"{family}_{i:04d}" for i, family in enumerate(families)]
+    return TestCrops(crops, names, names, None)
 
 
 def open_micrographs(
-    path: Path, config: TrainingConfig, *, skip_bad: bool, groups: Path | None = None
+    path: Path, config: DataConfig, *, skip_bad: bool, groups: Path | None = None
 ) -> MicrographDataset:
     """Micrographs large enough for a crop under these settings.
 
     Raises:
-        MicrographError: As :class:`~adaptive_scan.micrographs.MicrographDataset` does.
+        MicrographError: As :class:`~adaptive_scan.micrographs.MicrographDataset` does; if all pictures fit into memory,
+            also for damage inside one of them.
     """
     side = config.geometry.image_size * config.data.downsample
-    return MicrographDataset(path, crop_size=side, skip_bad=skip_bad, groups=groups)
+    dataset = MicrographDataset(path, crop_size=side, skip_bad=skip_bad, groups=groups)
+    if not skip_bad and 4 * dataset.shapes.prod(axis=1).sum() <= DEFAULT_CACHE_BYTES:
+        for number in range(len(dataset)):
+            # Better now than in the middle of training; they are decoded once and kept either way.
+            dataset.window(number, 0, 0, side)
+    return dataset
 
 
-def split_micrographs(dataset: MicrographDataset, config: TrainingConfig) -> tuple[np.ndarray, np.ndarray]:
+def split_micrographs(dataset: MicrographDataset, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the micrographs to train and to test on: by folder where folders say so, else by group at random.
 
     Raises:
-        ValueError: If there are too few groups.
+        InputError: If all micrographs are of one group.
     """
     folders = dataset.predefined_splits
     if folders is not None and len(folders.get("train", ())) and len(folders.get("test", ())):
         return np.asarray(folders["train"]), np.asarray(folders["test"])
+    if len(set(dataset.groups)) < 2:
+        what = "one micrograph" if len(dataset) == 1 else f"{len(dataset)} micrographs of one group"
+        raise InputError(
+            f"{dataset.root}: found {what}; expected at least two groups, one of them to hold out"
+            " (add a micrograph of another area, or cut this one into two files)"
+        )
     fraction = config.data.test_fraction
     train, test = split_groups(dataset.groups, (1.0 - fraction, fraction), seed=config.seed)
     return train, test
 
 
-def test_crops(dataset: MicrographDataset, config: TrainingConfig) -> TestCrops:
+def test_crops(dataset: MicrographDataset, config: DataConfig) -> TestCrops:
     """Crops of each micrograph, without overlap, at fixed places."""
     source = MicrographCrops(dataset, config.geometry.image_size, downsample=config.data.downsample, symmetries=False)
     ids = source.tiles(max_per_micrograph=config.data.test_crops_per_micrograph)
@@ -130,24 +180,32 @@ def test_crops(dataset: MicrographDataset, config: TrainingConfig) -> TestCrops:
     )
 
 
-def _micrograph_data(config: TrainingConfig, path: Path) -> Data:
+def micrograph_hashes(dataset: MicrographDataset) -> list[str]:
+    """A hash of each micrograph's name, shape and content, by which a run knows again what it trained on."""
+    return [fingerprint(dataset.subset([i])) for i in range(len(dataset))]
+
+
+def _micrograph_data(config: DataConfig, path: Path) -> Data:
     dataset = open_micrographs(path, config, skip_bad=config.skip_bad, groups=config.groups)
     train, test = split_micrographs(dataset, config)
-    size, factor = config.geometry.image_size, config.data.downsample
+    hashes = micrograph_hashes(dataset)
     description = {
         "micrographs": str(path),
         "fingerprint": fingerprint(dataset),
         "train": [dataset.names[i] for i in train],
         "test": [dataset.names[i] for i in test],
+        "train_hashes": [hashes[i] for i in train],
         "skipped": [str(error) for error in dataset.skipped],
     }
+    size, factor = config.geometry.image_size, config.data.downsample
     source = MicrographCrops(dataset.subset(train), size, downsample=factor, symmetries=True)
-    return Data(source, test_crops(dataset.subset(test), config), description, list(dataset.skipped))
+    return Data(source, test_crops(dataset.subset(test), config), description, dataset.skipped)
 
 
-def spiral_headings(config: TrainingConfig) -> np.ndarray:
-    """Headings of the polygonal spiral under these settings, shape (n_segments,)."""
-    return polygonal_spiral(config.geometry)
+def report_skipped(skipped: list[MicrographError]) -> None:
+    """Say which files were left out, and why."""
+    for error in skipped:
+        print(f"skipped: {error}")
 
 
 def environment_settings(config: TrainingConfig) -> dict[str, Any]:
@@ -157,8 +215,8 @@ def environment_settings(config: TrainingConfig) -> dict[str, Any]:
         "action_kind": "angle",
         "observe_image": config.agent.observe_image,
     }
-    if config.agent.start_from_spiral:
-        settings["reference_headings"] = spiral_headings(config)
+    if config.agent.start_from_path:
+        settings["reference_headings"], settings["reference_spacings"] = filling_path(config.geometry)
     return settings
 
 
@@ -166,18 +224,38 @@ def make_device(name: str) -> torch.device:
     """The device of that name; ``auto`` is CUDA where there is one.
 
     Raises:
-        ValueError: If CUDA is asked for and there is none.
+        InputError: If CUDA is asked for and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: got 'cuda', and PyTorch finds no CUDA device; expected 'cpu' or 'auto'")
+        raise InputError("device: got 'cuda', and PyTorch finds no CUDA device; expected 'cpu' or 'auto'")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def make_network(config: TrainingConfig) -> nn.Module:
-    """The generator before training."""
-    settings = config.generator
-    sizes = {"n_channels": settings.n_channels, "n_levels": settings.n_levels} if settings.kind == "unet" else {}
-    return make_generator(settings.kind, seed=config.seed, **sizes)
+def use_threads(n_threads: int) -> None:
+    """Let PyTorch use so many threads on the CPU; 0 leaves it its own choice."""
+    if n_threads:
+        torch.set_num_threads(n_threads)
+
+
+def make_network(kind: str, config: DataConfig, *, n_channels: int, n_levels: int) -> nn.Module:
+    """The generator before training.
+
+    Args:
+        kind: ``unet`` or ``residual``.
+        config: Settings with the side of the crops and the seed.
+        n_channels: Channels of the U-Net's finest level.
+        n_levels: Resolutions of the U-Net.
+
+    Raises:
+        InputError: If crops of this size cannot go through it.
+    """
+    sizes = {"n_channels": n_channels, "n_levels": n_levels} if kind == "unet" else {}
+    with refusals_as_input_errors():
+        network = make_generator(kind, seed=config.seed, **sizes)
+    stride, size = getattr(network, "stride", 1), config.geometry.image_size
+    if size % stride:
+        raise InputError(f"geometry.image_size: got {size} px; expected a multiple of {stride} for this generator")
+    return network
 
 
 def cosine_schedule(first: float, last: float) -> Any:
@@ -195,7 +273,20 @@ def cosine_schedule(first: float, last: float) -> Any:
 
 
 def make_agent(config: TrainingConfig, crops: CropSource) -> ScanRDPG:
-    """The agent, its environment and its generator, ready to learn."""
+    """The agent, its environment and its generator, ready to learn.
+
+    Raises:
+        InputError: If settings do not go together.
+    """
+    unknown = sorted(set(config.generator.static_scans) - set(known_families()))
+    if unknown:
+        expected = ", ".join(known_families())
+        raise InputError(f"generator.static_scans: got {unknown[0]!r}; expected some of {expected}")
+    with refusals_as_input_errors():
+        return _make_agent(config, crops)
+
+
+def _make_agent(config: TrainingConfig, crops: CropSource) -> ScanRDPG:
     agent, generator = config.agent, config.generator
     device = make_device(config.device)
     environment = PartialScanVecEnv(
@@ -205,20 +296,29 @@ def make_agent(config: TrainingConfig, crops: CropSource) -> ScanRDPG:
         edge_penalty=agent.edge_penalty,
         **environment_settings(config),
     )
-    network = make_network(config).to(device)
+    network = make_network(generator.kind, config, n_channels=generator.n_channels, n_levels=generator.n_levels)
+    network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=generator.learning_rate, weight_decay=generator.weight_decay)
     n_actions = config.geometry.n_segments - 1
+    headings, spacings = filling_path(config.geometry)
     return ScanRDPG(
         "MultiInputMemoryPolicy",
         environment,
         generator=network,
         generator_optimizer=optimizer,
         generator_learning_rate=cosine_schedule(generator.learning_rate, generator.final_learning_rate),
-        reference_headings=spiral_headings(config),
+        reference_headings=headings,
+        reference_spacings=spacings,
+        trial=ScanBatch(
+            agent.n_trial_crops, crops, rng=np.random.default_rng(0), completer=None, **environment_settings(config)
+        ),
         co_training=CoTraining(
             static_scans=generator.static_scans,
             n_static=generator.n_static,
-            relative_reward=agent.relative_reward,
+            reward=agent.reward,
+            complete=agent.complete,
+            n_remembered_updates=agent.n_remembered_updates,
+            remembered_batch_size=agent.remembered_batch_size,
             blur=config.data.blur,
         ),
         learning_rate=agent.actor_learning_rate,
@@ -240,7 +340,8 @@ def make_agent(config: TrainingConfig, crops: CropSource) -> ScanRDPG:
             "memory": agent.memory,
             "memory_kwargs": {"hidden_size": agent.hidden_size, "n_layers": agent.n_layers},
             "optimizer": agent.optimizer,
-            "zero_initial_action": agent.start_from_spiral,
+            "net_arch": list(agent.net_arch),
+            "zero_initial_action": agent.start_from_path,
         },
         seed=config.seed,
         device=device,
@@ -249,8 +350,9 @@ def make_agent(config: TrainingConfig, crops: CropSource) -> ScanRDPG:
 
 def _make_noise(config: TrainingConfig, shape: tuple[int, ...]) -> Any:
     agent = config.agent
-    # An action of 1 turns by pi; a free spacing gets the same noise on its own scale.
-    sigma = np.full(shape, agent.noise_sigma / math.pi)
+    sigma = np.full(shape, agent.noise_sigma / math.pi)  # an action of 1 turns by pi
+    if config.geometry.has_free_spacing:
+        sigma[-1] = agent.spacing_noise_sigma
     settings: dict[str, Any] = {"final_scale": agent.final_noise_scale, "seed": config.seed + 1}
     if agent.noise == "gaussian":
         return GaussianNoise(agent.n_environments, sigma, **settings)
@@ -262,7 +364,17 @@ def adaptive_contender(config: TrainingConfig, policy: RDPG) -> Contender:
     return Contender("adaptive", policy=policy, environment=environment_settings(config))
 
 
-def spiral_contender(config: TrainingConfig) -> Contender:
-    """The polygonal spiral that the actor started from."""
-    path = config.geometry.path(spiral_headings(config)[None]).reshape(-1, 2)
-    return Contender("polygonal_spiral", path=path)
+def family_contender(name: str, geometry: ScanGeometry) -> Contender:
+    """A family of scans that generators train on, the filling path among them, as it takes part in a comparison.
+
+    Example:
+        >>> family_contender("random_headings", ScanGeometry(48, 10, 10)).random
+        True
+    """
+    if name in STATIC_SCANS:
+        return static_contenders([name])[0]
+
+    def path(dose: int, image_size: int, rng: np.random.Generator) -> np.ndarray:
+        return family_positions(name, geometry, 1, rng)[0]
+
+    return Contender(name, path=path, random=name == "random_headings")

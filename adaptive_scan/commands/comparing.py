@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import tyro
+import numpy as np
 from rich.console import Console
+from rich.measure import Measurement
 
 from adaptive_scan.commands.building import (
     TestCrops,
     adaptive_contender,
-    load_data,
+    family_contender,
+    make_device,
+    micrograph_hashes,
     open_micrographs,
-    spiral_contender,
+    procedural_test_crops,
+    report_skipped,
+    split_micrographs,
     test_crops,
+    use_threads,
 )
-from adaptive_scan.commands.errors import InputError
+from adaptive_scan.commands.config import DEFAULT_SCANS, ComparisonConfig, check_scan_names
+from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
+from adaptive_scan.commands.folders import make_folder
 from adaptive_scan.commands.runs import Run, load_run
 from adaptive_scan.evaluation import (
     Comparison,
@@ -30,34 +38,7 @@ from adaptive_scan.evaluation import (
     write_comparison,
 )
 from adaptive_scan.generators import make_completer
-from adaptive_scan.scans import STATIC_SCANS
-
-DEFAULT_SCANS = ("adaptive", "polygonal_spiral", "spiral", "raster", "grid", "random")
-_OWN = ("adaptive", "polygonal_spiral")
-
-
-@dataclass(frozen=True)
-class ComparisonConfig:
-    """What is compared, and on which pictures."""
-
-    run: Path
-    """Run folder that training wrote."""
-    micrographs: Path | None = None
-    """File or folder of micrographs, all of which count as held out; without it those that the run held out."""
-    groups: Path | None = None
-    """CSV with the columns file and group: the bootstrap draws groups."""
-    scans: tuple[str, ...] = DEFAULT_SCANS
-    """Scans to compare: adaptive, polygonal_spiral and static families."""
-    policy: str | None = None
-    """One more policy, as package.module:factory; the factory is called without arguments."""
-    out: Path | None = None
-    """Folder for the comparison; without it the run folder."""
-    seed: int = 0
-    """Seed of random scans and of the bootstrap."""
-    skip_bad: bool = False
-    """Whether files that cannot be used are skipped and reported."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the networks run."""
+from adaptive_scan.micrographs import MicrographDataset, fingerprint
 
 
 def compare_run(
@@ -71,20 +52,33 @@ def compare_run(
 ) -> Comparison:
     """Compare the actor of a run with static scans and further policies, by its generator and by linear interpolation.
 
+    Args:
+        run: The trained run.
+        test: Crops that it did not see.
+        scans: Scans to compare; the spiral that ratios refer to is added where it is missing.
+        policies: Further contenders.
+        seed: Of random scans and of the bootstrap.
+        progress: Whether to show a progress bar.
+
     Raises:
-        InputError: If a scan is unknown.
+        InputError: If a scan is unknown or a policy has the name of one.
     """
-    unknown = sorted(set(scans) - set(_OWN) - set(STATIC_SCANS))
-    if unknown:
-        raise InputError(f"scans: found {unknown[0]!r}; expected some of {', '.join((*_OWN, *STATIC_SCANS))}")
-    own = {"adaptive": adaptive_contender(run.config, run.policy), "polygonal_spiral": spiral_contender(run.config)}
+    with refusals_as_input_errors():
+        check_scan_names(scans)
+    own = {
+        "adaptive": adaptive_contender(run.config, run.policy),
+        "filling_path": family_contender("filling_path", run.config.geometry),
+    }
     names = list(dict.fromkeys([*scans, "spiral"]))
+    taken = [policy.name for policy in policies if policy.name in names]
+    if taken:
+        raise InputError(f"policy: found the name {taken[0]!r}; expected another than those of the scans")
     contenders = [own[name] if name in own else static_contenders([name])[0] for name in names]
     return compare_scans(
         test.crops,
         test.micrographs,
         [*contenders, *policies],
-        {"generator": run.generator, "linear": make_completer("linear")},
+        {"generator": run.generator, **{name: make_completer(name) for name in ("linear", "infill")}},
         geometry=run.config.geometry,
         groups=test.groups,
         corners=test.corners,
@@ -95,20 +89,25 @@ def compare_run(
 
 
 def load_policy(name: str) -> Contender:
-    """A user's policy as a contender, from ``package.module:factory``.
+    """A user's policy as a contender, from ``package.module:factory``; modules in the current folder are found.
 
-    The factory returns a policy with Stable-Baselines3's ``predict``, or a Contender where it needs settings of its own.
+    The factory returns a policy with Stable-Baselines3's ``predict``, or a Contender that brings its own settings.
 
     Raises:
-        InputError: If the name has another form, or there is no such module or factory, or what it makes cannot predict.
+        InputError: If the name has another form, there is no such module or factory, or what it makes cannot predict.
     """
     module_name, _, factory_name = name.partition(":")
     if not module_name or not factory_name:
         raise InputError(f"policy: found {name!r}; expected package.module:factory")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
     try:
         factory: Any = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError) as error:
         raise InputError(f"policy: found {name!r} ({error}); expected package.module:factory") from error
+    if not callable(factory):
+        raise InputError(f"policy: found that {name!r} cannot be called; expected a function that makes a policy")
     made = factory()
     if isinstance(made, Contender):
         return made
@@ -117,28 +116,62 @@ def load_policy(name: str) -> Contender:
     return Contender(factory_name, policy=made)
 
 
-def compare_command(arguments: list[str]) -> None:
-    """Compare the scans of a run with static ones at equal dose, on held-out micrographs."""
-    config = tyro.cli(ComparisonConfig, args=arguments, prog="compare_scans", description=compare_command.__doc__)
-    run = load_run(config.run)
-    test = _test_crops(config, run)
+def compare_command(config: ComparisonConfig) -> None:
+    """Compare the scans of a run with static ones at equal dose, on held-out micrographs.
+
+    Raises:
+        InputError: If there is no such run, policy or folder, or no held-out picture.
+        FileContentError: If a file of the run or of the micrographs cannot be used.
+    """
+    device = make_device(config.device)
     policies = [] if config.policy is None else [load_policy(config.policy)]
+    run = load_run(config.run, device)
+    use_threads(run.config.n_threads)
+    folder = config.run if config.out is None else make_folder(config.out)
+    test = _held_out_crops(config, run)
     comparison = compare_run(run, test, scans=config.scans, policies=policies, seed=config.seed)
-    print_comparison(comparison, config.run if config.out is None else config.out)
+    print_comparison(comparison, folder)
 
 
-def _test_crops(config: ComparisonConfig, run: Run) -> TestCrops:
-    if config.micrographs is None:
-        return load_data(run.config).test
-    dataset = open_micrographs(config.micrographs, run.config, skip_bad=config.skip_bad, groups=config.groups)
-    for error in dataset.skipped:
-        print(f"skipped: {error}")
-    return test_crops(dataset, run.config)
+def _held_out_crops(config: ComparisonConfig, run: Run) -> TestCrops:
+    """Crops of micrographs that the run did not train on."""
+    if config.micrographs is not None:
+        dataset = open_micrographs(config.micrographs, run.config, skip_bad=config.skip_bad, groups=config.groups)
+        report_skipped(dataset.skipped)
+        return test_crops(_without_trained(dataset, run), run.config)
+    if run.config.micrographs is None:
+        return procedural_test_crops(run.config)
+    skip_bad = run.config.skip_bad or config.skip_bad
+    groups = run.config.groups if config.groups is None else config.groups
+    dataset = open_micrographs(run.config.micrographs, run.config, skip_bad=skip_bad, groups=groups)
+    if fingerprint(dataset) != run.manifest["data"].get("fingerprint"):
+        raise InputError(f"{dataset.root}: found other pictures than {run.folder} was trained on; expected the same")
+    _, test = split_micrographs(dataset, run.config)
+    return test_crops(dataset.subset(test), run.config)
+
+
+def _without_trained(dataset: MicrographDataset, run: Run) -> MicrographDataset:
+    """The micrographs whose group has none that the run trained on.
+
+    Raises:
+        InputError: If nothing is left.
+    """
+    trained = set(run.manifest["data"].get("train_hashes", ()))
+    known = np.array([a_hash in trained for a_hash in micrograph_hashes(dataset)])
+    groups = {group for group, seen in zip(dataset.groups, known, strict=True) if seen}
+    kept = np.flatnonzero([group not in groups for group in dataset.groups])
+    if len(kept) == 0:
+        raise InputError(f"{dataset.root}: found only pictures that the run trained on; expected some that it did not")
+    if len(kept) < len(dataset):
+        print(f"left out: {len(dataset) - len(kept)} of {len(dataset)} micrographs, which the run trained on")
+    return dataset.subset(kept)
 
 
 def print_comparison(comparison: Comparison, folder: Path) -> None:
     """Write the files of a comparison and show its table."""
     files = write_comparison(comparison, folder)
-    console = Console()
-    console.print(comparison_table(comparison))
-    console.print(f"written: {', '.join(str(file) for file in files)}", soft_wrap=True, highlight=False)
+    console, table = Console(), comparison_table(comparison)
+    # Where lines are shorter than the table, whole numbers on wrapped lines beat numbers that are cut off.
+    needed = Measurement.get(console, console.options.update(width=1_000), table).maximum
+    Console(width=max(console.width, needed)).print(table)
+    print(f"written: {', '.join(str(file) for file in files)}")

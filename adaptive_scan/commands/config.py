@@ -6,15 +6,22 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from adaptive_scan.scans import ScanGeometry
+from adaptive_scan.scans import PRESETS, STATIC_SCANS, ScanGeometry
+
+OWN_SCANS = ("adaptive", "filling_path")
+"""Scans of a run: that of its actor, and the one that the actor started from."""
+
+DEFAULT_SCANS = (*OWN_SCANS, "spiral", "wide_spiral", "raster", "grid", "random")
+"""Scans that are compared when no others are named."""
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class CropSettings:
     """Where crops come from."""
 
     downsample: int = 1
@@ -27,6 +34,17 @@ class DataSettings:
     """Crops of each held-out micrograph in the comparison, at most."""
     n_procedural_test: int = 256
     """Procedural crops in the comparison where there are no micrographs."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "downsample", "n_procedural", "test_crops_per_micrograph", "n_procedural_test")
+        if not 0 < self.test_fraction < 1:
+            raise ValueError(f"test_fraction: got {self.test_fraction}; expected between 0 and 1")
+
+
+@dataclass(frozen=True)
+class DataSettings(CropSettings):
+    """Where crops come from, and what of them is learned."""
+
     blur: bool = True
     """Whether targets are the crops after the 5x5 Gaussian of 2.5 px."""
 
@@ -43,10 +61,22 @@ class AgentSettings:
     """Layers of the memory."""
     observe_image: bool = False
     """Whether the actor sees the partial scan itself besides the last segment."""
-    start_from_spiral: bool = True
-    """Whether the actor's output is a correction to the polygonal spiral, zero at first; else a free heading."""
-    relative_reward: bool = True
-    """Whether the critic learns the loss less that of the polygonal spiral on the same crop."""
+    net_arch: tuple[int, ...] = (256,)
+    """Hidden units of actor and critic between memory and output."""
+    start_from_path: bool = True
+    """Whether the actor's output is a correction to the static filling path, zero at first; else it is free."""
+    reward: Literal["absolute", "relative", "log-ratio"] = "log-ratio"
+    """What the critic learns: the loss, the loss less that of the filling path, or the log of their ratio."""
+    complete: Literal["replayed", "newest"] = "replayed"
+    """Scans that are completed in each iteration: replayed ones, as in the paper, or the newest."""
+    n_remembered_updates: int = 0
+    """Further updates of actor and critic in each iteration, on replayed scans with the scores they had."""
+    remembered_batch_size: int = 128
+    """Scans in each of these."""
+    n_trial_crops: int = 256
+    """Training crops on which actors are tried; the best actor so far is the one that is saved."""
+    try_every: int = 1_000
+    """Iterations between trials."""
     actor_learning_rate: float = 5e-4
     """Learning rate of the actor."""
     critic_learning_rate: float = 1e-3
@@ -75,12 +105,24 @@ class AgentSettings:
     """Kind of exploration noise on the heading."""
     noise_sigma: float = 0.2
     """Standard deviation of the noise at each segment [rad]."""
+    spacing_noise_sigma: float = 0.05
+    """The same for a free spacing, of which 1 is the way from the reference to a bound."""
     noise_theta: float = 0.1
     """Rate at which Ornstein-Uhlenbeck noise returns to zero."""
     final_noise_scale: float = 0.1
     """Factor on the noise at the end of training, reached linearly."""
     edge_penalty: float = 0.05
     """Penalty for each segment that ends outside the field, in units of the mean loss."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "hidden_size", "n_layers", "n_target_steps", "n_environments", "batch_size")
+        check_positive(self, "buffer_scans", "updates_per_batch", "remembered_batch_size", "n_trial_crops", "try_every")
+        check_not_negative(self, "n_remembered_updates", "spacing_noise_sigma")
+        check_not_negative(self, "actor_learning_rate", "critic_learning_rate", "actor_learning_starts")
+        check_not_negative(self, "noise_sigma", "noise_theta", "final_noise_scale", "edge_penalty")
+        check_share(self, "gamma", "tau")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm: got {self.max_grad_norm}; expected more than 0, or None")
 
 
 @dataclass(frozen=True)
@@ -99,10 +141,14 @@ class GeneratorSettings:
     """Where its cosine ends."""
     weight_decay: float = 1e-5
     """Decoupled weight decay."""
-    static_scans: tuple[str, ...] = ("polygonal_spiral", "spiral", "raster", "grid", "random")
+    static_scans: tuple[str, ...] = ("filling_path", "spiral", "wide_spiral", "raster", "grid", "random")
     """Static scan families that it also learns to complete."""
     n_static: int = 16
     """Static scans in each batch, beside the replayed ones."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "n_channels", "n_levels")
+        check_not_negative(self, "learning_rate", "final_learning_rate", "weight_decay", "n_static")
 
 
 @dataclass(frozen=True)
@@ -123,6 +169,8 @@ class TrainingConfig:
     """Seed of everything random."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks run."""
+    n_threads: int = 0
+    """Threads of PyTorch on the CPU, 0 for its own choice; small networks on shared cores are fastest with one."""
     iterations: int = 1_000_000
     """Iterations: each makes n_environments new scans and one update."""
     skip_bad: bool = False
@@ -143,41 +191,100 @@ class TrainingConfig:
     """The generator that completes the scans."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, "iterations", "checkpoint_every", "log_every", "picture_every")
-        _check_positive(self.data, "downsample", "n_procedural", "test_crops_per_micrograph", "n_procedural_test")
-        _check_positive(self.agent, "hidden_size", "n_layers", "n_target_steps", "n_environments", "batch_size")
-        _check_positive(self.agent, "buffer_scans", "updates_per_batch")
-        if not 0 < self.data.test_fraction < 1:
-            raise ValueError(f"data.test_fraction: got {self.data.test_fraction}; expected between 0 and 1")
-        if self.seed < 0:
-            raise ValueError(f"seed: got {self.seed}; expected at least 0")
+        check_positive(self, "iterations", "checkpoint_every", "log_every", "picture_every")
+        check_not_negative(self, "seed", "n_threads")
+        if self.geometry.n_segments < 2:
+            raise ValueError(f"geometry.n_segments: got {self.geometry.n_segments}; expected at least 2")
 
 
-def _check_positive(settings: Any, *names: str) -> None:
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """What is compared, and on which pictures."""
+
+    run: Path
+    """Run folder that training wrote."""
+    micrographs: Path | None = None
+    """File or folder of micrographs; those that the run trained on are left out. Without it what the run held out."""
+    groups: Path | None = None
+    """CSV with the columns file and group: the bootstrap draws groups."""
+    scans: tuple[str, ...] = DEFAULT_SCANS
+    """Scans to compare: adaptive, filling_path and static families; spiral, which ratios refer to, always is."""
+    policy: str | None = None
+    """One more policy, as package.module:factory; the factory is called without arguments."""
+    out: Path | None = None
+    """Folder for the comparison; without it the run folder."""
+    seed: int = 0
+    """Seed of random scans and of the bootstrap."""
+    skip_bad: bool = False
+    """Whether files that cannot be used are skipped and reported."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the networks run."""
+
+    def __post_init__(self) -> None:
+        check_not_negative(self, "seed")
+        check_scan_names(self.scans)
+
+
+def check_scan_names(names: Sequence[str]) -> None:
+    """Raise a ValueError unless there is a scan and every one of them is known.
+
+    Example:
+        >>> check_scan_names(["adaptive", "raster"])
+    """
+    known = (*OWN_SCANS, *STATIC_SCANS)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        found = repr(unknown[0]) if unknown else "nothing"
+        raise ValueError(f"scans: found {found}; expected some of {', '.join(known)}")
+
+
+def check_positive(settings: Any, *names: str) -> None:
+    """Raise a ValueError unless each of these settings is at least 1."""
     for name in names:
-        if getattr(settings, name) < 1:
+        if not getattr(settings, name) >= 1:
             raise ValueError(f"{name}: got {getattr(settings, name)}; expected at least 1")
+
+
+def check_not_negative(settings: Any, *names: str) -> None:
+    """Raise a ValueError unless each of these settings is a finite number of at least 0."""
+    for name in names:
+        if not 0 <= getattr(settings, name) < math.inf:
+            raise ValueError(f"{name}: got {getattr(settings, name)}; expected a number of at least 0")
+
+
+def check_share(settings: Any, *names: str) -> None:
+    """Raise a ValueError unless each of these settings is between 0 and 1."""
+    for name in names:
+        if not 0 <= getattr(settings, name) <= 1:
+            raise ValueError(f"{name}: got {getattr(settings, name)}; expected between 0 and 1")
 
 
 def _quick() -> TrainingConfig:
     return TrainingConfig(
         preset="quick",
+        n_threads=1,
         iterations=800,
         checkpoint_every=100,
         log_every=10,
         picture_every=200,
-        geometry=ScanGeometry(image_size=48, n_segments=10, n_positions=10, spacing=math.sqrt(2.0)),
+        geometry=PRESETS["wide48"],
         data=DataSettings(downsample=2, n_procedural=4_096, n_procedural_test=128, test_crops_per_micrograph=6),
         agent=AgentSettings(
             hidden_size=64,
             n_layers=1,
-            n_target_steps=10,
+            net_arch=(64,),
+            complete="newest",
+            n_remembered_updates=3,
+            n_trial_crops=192,
+            try_every=50,
+            n_target_steps=24,
             optimizer="adam",
-            actor_learning_rate=1e-3,
-            critic_learning_rate=3e-3,
-            buffer_scans=10_000,
-            actor_learning_starts=100,
-            noise_sigma=0.3,
+            actor_learning_rate=5e-5,
+            critic_learning_rate=2e-3,
+            actor_learning_starts=800,
+            buffer_scans=30_000,
+            noise_sigma=0.05,
+            final_noise_scale=0.5,
         ),
         generator=GeneratorSettings(n_channels=24, n_levels=2, learning_rate=2e-3),
     )

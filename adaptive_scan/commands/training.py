@@ -2,160 +2,95 @@
 
 from __future__ import annotations
 
-import dataclasses
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
-import numpy as np
-import torch
-import tyro
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Image, configure
-from tqdm import tqdm
+from stable_baselines3.common.logger import Image
 
-from adaptive_scan.agents import ScanRDPG
-from adaptive_scan.commands.building import Data, load_data, make_agent
+from adaptive_scan.agents import ExplorationNoise, ScanRDPG
+from adaptive_scan.commands.building import load_data, make_agent, make_device, report_skipped, use_threads
 from adaptive_scan.commands.comparing import compare_run, print_comparison
-from adaptive_scan.commands.config import TrainingConfig, preset_config
-from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.runs import (
-    CHECKPOINT,
-    GENERATOR,
-    MANIFEST,
-    POLICY,
-    TENSORBOARD,
-    load_run,
-    make_run_folder,
-    read_config,
-    read_json,
-    update_manifest,
-    write_description,
+from adaptive_scan.commands.config import TrainingConfig
+from adaptive_scan.commands.folders import GENERATOR, POLICY, check_out
+from adaptive_scan.commands.keeping import (
+    Keeper,
+    Stop,
+    begin_folder,
+    begin_state,
+    failing_in_one_line,
+    finishing,
+    make_logger,
+    picture_strip,
+    reporting_skipped,
+    stopping_cleanly,
 )
+from adaptive_scan.commands.runs import load_run
 from adaptive_scan.generators import save_generator
-from adaptive_scan.trees import read_tree, write_tree
-
-_MAY_CHANGE = {"micrographs", "groups", "out", "resume", "device"}
 
 
-def parse_training(arguments: list[str]) -> TrainingConfig:
-    """Settings from the command line: those of the preset, or of the run to resume, and what is given beside.
+def train_rdpg(config: TrainingConfig) -> Path:
+    """Train an actor that steers the probe and a generator that completes what it measured, then compare scans.
+
+    Args:
+        config: Settings of the run; ``resume`` names the folder of one to go on with.
+
+    Returns:
+        The run folder.
 
     Raises:
-        InputError: If settings of a resumed run are given anew.
+        InputError: If settings, pictures or folders cannot be used.
+        MicrographError: If a file of micrographs cannot be used.
+        TrainingFailedError: If training diverges.
+        KeyboardInterrupt: After Ctrl-C, with a line that says how to go on.
     """
-    resume = _value_of("--resume", arguments)
-    preset = _value_of("--preset", arguments)
-    if resume is not None:
-        default = dataclasses.replace(read_config(Path(resume)), out=None, resume=Path(resume))
-    else:
-        default = preset_config("quick" if preset is None else preset)
-    config: TrainingConfig = tyro.cli(
-        TrainingConfig, default=default, args=arguments, prog="train_rdpg", description=train_rdpg.__doc__
-    )
-    changed = [
-        f.name
-        for f in dataclasses.fields(config)
-        if resume is not None and f.name not in _MAY_CHANGE and getattr(config, f.name) != getattr(default, f.name)
-    ]
-    if changed:
-        raise InputError(f"--{changed[0]}: found it beside --resume; expected the run's own settings to stand")
-    return config
-
-
-def _value_of(option: str, arguments: list[str]) -> str | None:
-    """Value of an option that decides the defaults of all others."""
-    for i, argument in enumerate(arguments):
-        if argument.startswith(f"{option}="):
-            return argument.partition("=")[2]
-        if argument == option and i + 1 < len(arguments):
-            return arguments[i + 1]
-    return None
-
-
-def train_rdpg(arguments: list[str]) -> None:
-    """Train an actor that steers the probe and a generator that completes what it measured, then compare scans."""
-    config = parse_training(arguments)
+    check_out(config.out)
+    device = make_device(config.device)
+    use_threads(config.n_threads)
     data = load_data(config)
-    for error in data.skipped:
-        print(f"skipped: {error}")
+    report_skipped(data.skipped)
     agent = make_agent(config, data.train)
-    folder = config.resume or make_run_folder(config)
-    if config.resume is None:
-        write_description(folder, config, data.description)
-        print(f"run folder: {folder}")
-    else:
-        _restore(agent, config, folder, data)
-    agent.set_logger(configure(str(folder / TENSORBOARD), ["tensorboard"]))
-    _learn(agent, config, folder)
-    agent.logger.close()
-    comparison = compare_run(load_run(folder), data.test)
-    print_comparison(comparison, folder)
-
-
-def _restore(agent: ScanRDPG, config: TrainingConfig, folder: Path, data: Data) -> None:
-    """Put a run back to its last checkpoint."""
-    stored = read_json(folder / MANIFEST)["data"]
-    for key in ("fingerprint", "train_sha256", "test_sha256"):
-        if stored.get(key) != data.description.get(key):
-            raise InputError(f"{folder}: found other pictures than the run began with; expected the same ones")
-    if not (folder / CHECKPOINT).exists():
-        print(f"{folder}: no checkpoint yet; starting at the beginning")
-        return
-    agent.load_training_state(read_tree(folder / CHECKPOINT))
-    print(f"run folder: {folder}, going on from iteration {_iteration(agent, config)}")
-
-
-def _iteration(agent: ScanRDPG, config: TrainingConfig) -> int:
-    return agent.num_timesteps // _steps_per_iteration(config)
-
-
-def _steps_per_iteration(config: TrainingConfig) -> int:
-    return config.agent.n_environments * (config.geometry.n_segments - 1)
+    folder = begin_folder(config, data.description, f"{config.preset}-seed{config.seed}")
+    state = begin_state(config, folder)
+    if state is not None:
+        agent.load_training_state(state)
+    with reporting_skipped(data, folder):
+        _learn(agent, config, folder)
+    with finishing(folder):
+        print_comparison(compare_run(load_run(folder, device), data.test), folder)
+    return folder
 
 
 def _learn(agent: ScanRDPG, config: TrainingConfig, folder: Path) -> None:
-    left = config.iterations * _steps_per_iteration(config) - agent.num_timesteps
-    if left <= 0:
+    """Train up to the number of iterations, or until Ctrl-C."""
+    per_iteration = config.agent.n_environments * (config.geometry.n_segments - 1)
+    done = agent.num_timesteps // per_iteration
+    if done >= config.iterations:
         return
-    with _stop_on_interrupt() as stop:
-        keeper = RunKeeper(config, folder, stop)
-        agent.learn(left, callback=keeper, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[dict[str, bool]]:
-    """A flag that the first Ctrl-C raises; the second one ends the program at once."""
-    stop = {"asked": False}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop["asked"]:
-            raise KeyboardInterrupt
-        stop["asked"] = True
-
-    previous = signal.signal(signal.SIGINT, ask)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    if done:
+        print(f"going on from iteration {done}", flush=True)
+    agent.set_logger(make_logger(folder, done))
+    left = (config.iterations - done) * per_iteration
+    with stopping_cleanly(folder) as stop, failing_in_one_line(folder):
+        keeper = RunKeeper(config, folder, stop, per_iteration)
+        try:
+            agent.learn(left, callback=keeper, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
+        finally:
+            keeper.close()
 
 
 class RunKeeper(BaseCallback):
-    """Keeps a run's folder, log and progress bar, once in each iteration and between updates.
+    """Keeps a run's folder, log and progress bar, between the update of one iteration and the scans of the next.
 
     Args:
         config: Settings of the run.
         folder: Its folder.
         stop: Flag that asks for a checkpoint and an end.
+        per_iteration: Steps of all environments together in an iteration.
     """
 
-    def __init__(self, config: TrainingConfig, folder: Path, stop: dict[str, bool]) -> None:
+    def __init__(self, config: TrainingConfig, folder: Path, stop: Stop, per_iteration: int) -> None:
         super().__init__()
-        self.config, self.folder, self.stop = config, folder, stop
-        self.seconds_before = float(read_json(folder / MANIFEST)["seconds_training"])
+        self.config, self.folder, self.stop, self.per_iteration = config, folder, stop, per_iteration
 
     @property
     def agent(self) -> ScanRDPG:
@@ -164,71 +99,69 @@ class RunKeeper(BaseCallback):
             raise TypeError(f"agent: got a {type(self.model).__name__}; expected a ScanRDPG")
         return self.model
 
+    @property
+    def iteration(self) -> int:
+        """Iterations made so far."""
+        return self.agent.num_timesteps // self.per_iteration
+
     def _on_training_start(self) -> None:
-        self.began = time.monotonic()
-        self.saved_at = self.first = _iteration(self.agent, self.config)
-        self.bar = tqdm(
-            total=self.config.iterations, initial=self.first, desc="training", unit="it", dynamic_ncols=True
+        self.first = self.iteration
+        self.keeper = Keeper(
+            self.folder,
+            total=self.config.iterations,
+            first=self.first,
+            checkpoint_every=self.config.checkpoint_every,
+            stop=self.stop,
+            save=self._save,
+            state=self.agent.training_state,
+            log=self._log,
         )
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_start(self) -> None:
-        """Called between the update of one iteration and the scans of the next: the place for checkpoints."""
-        iteration = _iteration(self.agent, self.config)
-        if iteration == self.first:
-            return
-        self.bar.update(iteration - self.bar.n)
-        self._log(iteration)
-        if self.stop["asked"]:
-            self.save(iteration)
-            self.bar.close()
-            raise KeyboardInterrupt(f"go on with --resume {self.folder}")
-        if iteration - self.saved_at >= self.config.checkpoint_every:
-            self.save(iteration)
+        """The place for checkpoints: an update is done and no scan is under way."""
+        if self.iteration > self.first:
+            self._try()
+            self.keeper.reached(self.iteration)
 
     def _on_training_end(self) -> None:
-        iteration = _iteration(self.agent, self.config)
-        self.bar.update(iteration - self.bar.n)
-        self._log(iteration)
-        self.save(iteration)
-        self.bar.close()
+        self._try(last=True)
+        self.keeper.finish(self.iteration)
 
-    def _log(self, iteration: int) -> None:
+    def _try(self, *, last: bool = False) -> None:
+        """Try the actor against the best one so far, if that is due."""
+        if last or self.iteration % self.config.agent.try_every == 0:
+            loss, best_loss = self.agent.try_actor()
+            self.agent.logger.record("trial/loss", loss)
+            self.agent.logger.record("trial/loss_best", best_loss)
+
+    def close(self) -> None:
+        """Close the log and leave the progress bar as it is."""
+        self.agent.logger.close()
+        self.keeper.close()
+
+    def _save(self, iteration: int) -> None:
+        with self.agent.using_best_actor():
+            self.agent.save(self.folder / POLICY)
+        save_generator(self.agent.generator, self.folder / GENERATOR, metadata={"iteration": iteration})
+
+    def _log(self, iteration: int) -> dict[str, float] | None:
         logger = self.agent.logger
         if iteration % self.config.picture_every == 0 and self.agent.examples is not None:
-            logger.record("pictures/scan_completion_target", Image(_strip(self.agent), "HW"))
+            logger.record("pictures/scan_completion_target", Image(picture_strip(*self.agent.examples), "HW"))
         if iteration % self.config.log_every:
-            return
-        values = logger.name_to_value
-        shown = {
-            "loss": values["generator/loss"],
-            "lr": values["generator/learning_rate"],
-            "actor lr": values["train/actor_learning_rate"],
-        }
-        if "generator/loss_reference" in values:
-            shown["spiral"] = values["generator/loss_reference"]
-        self.bar.set_postfix({name: f"{float(value):.3g}" for name, value in shown.items()})
-        if isinstance(self.agent.action_noise, object) and hasattr(self.agent.action_noise, "scale"):
+            return None
+        if isinstance(self.agent.action_noise, ExplorationNoise):
             logger.record("train/noise_scale", self.agent.action_noise.scale)
+        names = {
+            "loss": "generator/loss",
+            "static": "generator/loss_reference",
+            "generator lr": "generator/learning_rate",
+            "actor lr": "train/actor_learning_rate",
+            "critic lr": "train/critic_learning_rate",
+        }
+        shown = {name: logger.name_to_value[key] for name, key in names.items() if key in logger.name_to_value}
         logger.dump(iteration)
-
-    def save(self, iteration: int) -> None:
-        """Write checkpoint, policy and generator, each by rename."""
-        write_tree(self.folder / CHECKPOINT, self.agent.training_state())
-        self.agent.save(self.folder / POLICY)
-        save_generator(self.agent.generator, self.folder / GENERATOR, metadata={"iteration": iteration})
-        seconds = self.seconds_before + time.monotonic() - self.began
-        update_manifest(self.folder, iterations_done=iteration, seconds_training=round(seconds, 1))
-        self.saved_at = iteration
-
-
-def _strip(agent: ScanRDPG) -> np.ndarray:
-    """Partial scans, completions and targets side by side as one grey picture, uint8."""
-    if agent.examples is None:
-        raise ValueError("examples: got none yet; expected an update first")
-    scans, completions, targets = agent.examples
-    rows = [torch.cat([s[0], c[0], t[0]], dim=1) for s, c, t in zip(scans, completions, targets, strict=True)]
-    picture = torch.cat(rows).clamp(-1.0, 1.0).cpu().numpy()
-    return np.rint((picture + 1.0) * 127.5).astype(np.uint8)
+        return shown

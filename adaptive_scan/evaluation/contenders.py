@@ -54,7 +54,8 @@ class Contender:
         name: What the tables call it.
         path: Positions [px], shape ``(dose, 2)`` for every crop or ``(n_crops, dose, 2)`` for each; or a
             function ``(dose, image_size, rng) -> (dose, 2)``.
-        policy: Steers the probe through ``predict``; its memory is carried from segment to segment.
+        policy: Steers the probe through ``predict``; its memory is carried from segment to segment. Where the spacing
+            is free, a policy that gives only directions keeps the reference spacing.
         environment: Keyword arguments of `adaptive_scan.envs.ScanBatch` that the policy was trained with,
             such as ``action_kind``, ``reference_headings``, ``observe_image`` or a ``geometry`` of its own.
         contiguous: Whether the probe moves from each position to one nearby, so that the path can be drawn as
@@ -218,6 +219,14 @@ class _InOrder:
         return self._crops[ids[:, 0]]
 
 
+def _with_spacing(actions: np.ndarray, batch: ScanBatch) -> np.ndarray:
+    """Actions of a policy that steers alone, where the spacing is free as well: it keeps the reference spacing."""
+    n_components = batch.action_space.shape[-1]
+    if batch.geometry.has_free_spacing and actions.shape[-1] == n_components - 1:
+        return np.concatenate([actions, np.zeros((len(actions), 1), dtype=actions.dtype)], axis=1)
+    return actions
+
+
 def _run_policy(
     contender: Contender,
     policy: Policy,
@@ -234,7 +243,7 @@ def _run_policy(
     episode_start = np.ones(len(crops), dtype=bool)
     while True:
         actions, state = policy.predict(observation, state=state, episode_start=episode_start, deterministic=True)
-        step = batch.step(actions)
+        step = batch.step(_with_spacing(actions, batch))
         if step.ended.all():
             break
         observation = step.observations

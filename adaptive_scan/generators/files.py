@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from adaptive_scan.files import FileContentError, replacing
+from adaptive_scan.files import FileContentError, write_atomically
 from adaptive_scan.generators.networks import GENERATORS
 
 FORMAT_VERSION = 1
@@ -32,8 +32,7 @@ class GeneratorFileError(FileContentError):
 def _write(path: Path, header_name: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write tensors and one JSON header; ``path`` appears whole or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata={header_name: json.dumps(header)})
+    write_atomically(path, save(contiguous, metadata={header_name: json.dumps(header)}))
 
 
 def _read(path: Path, header_name: str, expected: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

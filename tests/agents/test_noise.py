@@ -53,3 +53,8 @@ def test_goes_on_from_its_state():
 def test_negative_sigma_is_refused():
     with pytest.raises(ValueError, match="expected neither below 0"):
         GaussianNoise(1, np.array([-0.1]))
+
+
+def test_it_says_what_it_is():
+    noise = OrnsteinUhlenbeckNoise(2, np.array([0.2]))
+    assert repr(noise) == "OrnsteinUhlenbeckNoise(n_envs=2, sigma=[0.2], scale=1.0)"

@@ -104,3 +104,46 @@ def test_bad_use_is_named():
         fill(buffer, [[5]])
     with pytest.raises(ValueError, match="max_episode_steps: got 0"):
         EpisodeReplayBuffer(8, spaces.Box(-1, 1, (1,)), ACTIONS, max_episode_steps=0)
+
+
+def test_a_larger_buffer_goes_on_behind_the_last_episode():
+    buffer, larger = make(n_envs=1, capacity=2), make(n_envs=1, capacity=3)
+    fill(buffer, [[2, 3, 1]])
+    larger.load_state_dict(buffer.state_dict())
+    assert (larger.n_episodes, larger.size()) == (2, 4)
+    fill(larger, [[4, 4]])
+    assert larger.n_episodes == 3
+    assert sorted(larger.episodes["lengths"].tolist()) == [3, 4, 4]
+
+
+def test_reset_forgets_everything():
+    buffer = make()
+    fill(buffer, [[2, 2], [4, 4]])
+    buffer.reset()
+    assert buffer.n_episodes == 0
+    fill(buffer, [[3], [3]])
+    assert buffer.episodes["lengths"][: buffer.n_episodes].tolist() == [3, 3]
+
+
+def test_other_buffers_are_refused():
+    buffer = make()
+    fill(buffer, [[2, 2], [4, 4]])
+    state = buffer.state_dict()
+    with pytest.raises(ValueError, match="replay: got 3 episodes; expected at most 2"):
+        make(capacity=2).load_state_dict(state)
+    with pytest.raises(ValueError, match="replay: got observations/ of shape"):
+        make(n_envs=3).load_state_dict(state)
+    with pytest.raises(ValueError, match="replay: got fields"):
+        make(fields={"tag": FieldSpec((), "int32")}).load_state_dict(state)
+
+
+def test_the_newest_episodes_come_newest_first():
+    buffer = make(n_envs=1, capacity=3)
+    fill(buffer, [[2, 3]])
+    assert buffer.newest(5).observations[:, 0, 0].tolist() == [10.0, 0.0]
+    buffer.reset()
+    fill(buffer, [[1, 2, 3, 4, 1]])
+    batch = buffer.newest(2)
+    assert batch.observations[:, 0, 0].tolist() == [40.0, 30.0]
+    assert batch.indices.tolist() == [1, 0]
+    assert buffer.sample(5).indices.shape == (5,)

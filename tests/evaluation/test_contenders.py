@@ -161,3 +161,14 @@ def test_static_contender_is_the_static_scan_itself(crops: np.ndarray) -> None:
     (contender,) = static_contenders(["spiral"])
     expected = static_scan("spiral", 30, 24)
     np.testing.assert_array_equal(measure(contender, crops, GEOMETRY).positions[0], expected)
+
+
+def test_a_policy_that_only_steers_keeps_the_reference_spacing(rng: np.random.Generator) -> None:
+    class Straight:
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            return np.tile([1.0, 0.0], (len(observation["measured"]), 1)), None
+
+    geometry = ScanGeometry(24, 3, 4, (0.5, 2.0), start=(2.0, 3.0))
+    crops = rng.uniform(-1, 1, (2, 24, 24)).astype(np.float32)
+    measured = measure(Contender("straight", policy=Straight()), crops, geometry)
+    np.testing.assert_allclose(np.diff(measured.positions[:, 4:, 0], axis=1), 1.0, rtol=1e-5)

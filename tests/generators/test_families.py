@@ -11,11 +11,11 @@ GEOMETRY = ScanGeometry(48, 10, 10)
 
 
 def test_all_static_scans_are_known() -> None:
-    assert set(known_families()) == {*STATIC_SCANS, "polygonal_spiral", "random_headings"}
+    assert set(known_families()) == {*STATIC_SCANS, "polygonal_spiral", "filling_path", "random_headings"}
 
 
 @pytest.mark.parametrize("family", known_families())
-@pytest.mark.parametrize("preset", ["quick48", "wide96"])
+@pytest.mark.parametrize("preset", ["quick48", "wide48"])
 def test_every_family_has_the_dose_of_the_geometry(family: str, preset: str, rng: np.random.Generator) -> None:
     geometry = PRESETS[preset]
     positions = family_positions(family, geometry, 3, rng)
@@ -33,7 +33,7 @@ def test_fixed_families_are_those_of_the_scans_room(rng: np.random.Generator) ->
 
 
 def test_what_was_handed_out_cannot_change_the_next(rng: np.random.Generator) -> None:
-    for family in ("spiral", "polygonal_spiral"):
+    for family in ("spiral", "polygonal_spiral", "filling_path"):
         assert not family_positions(family, GEOMETRY, 2, rng).flags.writeable
         drawn = draw_positions([family], GEOMETRY, 2, rng)
         drawn[:] = 0
@@ -82,7 +82,9 @@ def test_mixture_draws_its_families_equally_often_and_reproducibly() -> None:
 
 
 def test_unknown_and_missing_families_are_refused(rng: np.random.Generator) -> None:
-    with pytest.raises(ValueError, match="scans holds 'rosette'; expected some of polygonal_spiral, random_headings"):
+    with pytest.raises(
+        ValueError, match="scans holds 'rosette'; expected some of polygonal_spiral, filling_path, random_headings"
+    ):
         draw_positions(["rosette"], GEOMETRY, 2, rng)
     with pytest.raises(ValueError, match="scans holds nothing"):
         draw_positions([], GEOMETRY, 2, rng)

@@ -1,0 +1,162 @@
+"""What ``train_rdpg`` leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from adaptive_scan.commands.building import load_data, make_agent
+from adaptive_scan.commands.config import (
+    TrainingConfig,
+    config_from_dict,
+    config_to_dict,
+    preset_config,
+)
+from adaptive_scan.commands.folders import read_config, read_json
+from adaptive_scan.commands.keeping import make_logger, picture_strip
+from adaptive_scan.commands.runs import load_run
+
+Command = Callable[..., int]
+
+
+def test_the_run_folder_has_the_files_of_the_contract(finished_run: Path) -> None:
+    names = {path.name for path in finished_run.iterdir()}
+    results = {"policy.zip", "generator.safetensors", "checkpoints", "tensorboard"}
+    assert names == {"config.json", "manifest.json", *results, *(f"comparison.{end}" for end in ("json", "csv", "png"))}
+    assert not list(finished_run.rglob(".*"))
+
+
+def test_the_manifest_says_what_the_run_was_made_with(finished_on_micrographs: tuple[Path, Path]) -> None:
+    run, pictures = finished_on_micrographs
+    manifest = read_json(run / "manifest.json")
+    assert manifest["packages"]["torch"] == torch.__version__
+    assert manifest["packages"]["numpy"] == np.__version__
+    assert manifest["git_commit"] is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", manifest["git_commit"])
+    assert (manifest["seed"], manifest["iterations_done"]) == (0, 12)
+    assert manifest["seconds_training"] > 0
+    assert manifest["seconds_comparison"] > 0
+    data = manifest["data"]
+    assert data["micrographs"] == str(pictures)
+    assert re.fullmatch(r"[0-9a-f]{64}", data["fingerprint"])
+    assert sorted(data["train"] + data["test"]) == sorted(path.name for path in pictures.iterdir())
+    assert len(data["train_hashes"]) == len(data["train"]) == 4
+
+
+def test_the_settings_come_back(finished_on_micrographs: tuple[Path, Path]) -> None:
+    run, pictures = finished_on_micrographs
+    config = read_config(TrainingConfig, run)
+    assert (config.micrographs, config.resume, config.iterations) == (pictures, None, 12)
+    assert config.agent.hidden_size == 8
+
+
+@pytest.mark.parametrize("name", ["quick", "ede96"])
+def test_settings_survive_json(name: str) -> None:
+    config = dataclasses.replace(preset_config(name), micrographs=Path("a"), groups=Path("b"))
+    free = dataclasses.replace(config, geometry=dataclasses.replace(config.geometry, spacing=(1.0, 2.0)))
+    for settings in (config, free):
+        assert config_from_dict(TrainingConfig, json.loads(json.dumps(config_to_dict(settings)))) == settings
+
+
+def test_the_log_has_grouped_scalars_and_pictures(finished_run: Path) -> None:
+    log = EventAccumulator(str(finished_run / "tensorboard"))
+    log.Reload()
+    tags = log.Tags()
+    assert {"train/critic_loss", "train/actor_loss", "train/actor_learning_rate", "train/noise_scale"} <= set(
+        tags["scalars"]
+    )
+    assert {"generator/loss", "generator/loss_reference", "generator/learning_rate"} <= set(tags["scalars"])
+    assert [event.step for event in log.Scalars("generator/loss")] == [2, 4, 6, 8, 10, 12]
+    pictures = log.Images("pictures/scan_completion_target")
+    assert [picture.step for picture in pictures] == [4, 8, 12]
+    assert (pictures[0].width, pictures[0].height) == (3 * 16, 4 * 16)
+
+
+def test_a_resumed_log_hides_what_was_written_after_the_checkpoint(tmp_path: Path) -> None:
+    for first, last, value in ((0, 5, 1.0), (3, 5, 2.0)):
+        logger = make_logger(tmp_path, first)
+        for step in range(first + 1, last + 1):
+            logger.record("train/x", value)
+            logger.dump(step)
+        logger.close()
+    log = EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    assert [(event.step, event.value) for event in log.Scalars("train/x")] == [
+        *((step, 1.0) for step in (1, 2, 3)),
+        *((step, 2.0) for step in (4, 5)),
+    ]
+
+
+def test_pictures_stand_in_rows() -> None:
+    scans, completions, targets = torch.full((2, 2, 3, 3), -1.0), torch.zeros(2, 1, 3, 3), torch.full((2, 1, 3, 3), 7.0)
+    completions[1] = 1.0
+    strip = picture_strip(scans, completions, targets)
+    assert strip.shape == (6, 9)
+    assert strip[::3, ::3].tolist() == [[0, 128, 255], [0, 255, 255]]
+
+
+def test_a_normal_run_says_little_and_warns_of_nothing(
+    train: Command, tmp_path: Path, tiny_run: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert train(*tiny_run, "--iterations", "4", "--out", tmp_path / "run") == 0
+    captured = capfd.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0] == f"run folder: {tmp_path / 'run'}"
+    assert lines[-1].startswith(f"written: {tmp_path / 'run' / 'comparison.csv'}")
+    bars = [line for line in re.split(r"[\r\n]", captured.err) if line.strip()]
+    assert all(line.startswith(("training:", "comparing:")) for line in bars)
+    last = next(line for line in reversed(bars) if line.startswith("training:"))
+    assert re.search(r"4/4 \[.*loss=[\d.]+, static=[\d.]+, generator lr=1e-05, actor lr=5e-05, critic lr=0\.002", last)
+    assert any("<" in line for line in bars)
+
+
+def test_the_default_folder_is_named_by_time_preset_and_seed(
+    train: Command, tmp_path: Path, tiny_run: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train(*tiny_run, "--iterations", "1", "--seed", "3") == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"\d{8}-\d{6}-quick-seed3", folder.name)
+
+
+def test_training_starts_at_the_filling_path(finished_run: Path) -> None:
+    config = load_run(finished_run).config
+    agent = make_agent(config, load_data(config).train)
+    observation = agent.env.reset()
+    actions, _ = agent.predict(observation, episode_start=np.ones(4, dtype=bool), deterministic=True)
+    assert actions.shape == (4, 2)
+    assert not actions.any()
+
+
+def test_the_seed_decides_the_training_crops_and_not_those_of_the_comparison() -> None:
+    config = preset_config("quick")
+    small = dataclasses.replace(config, data=dataclasses.replace(config.data, n_procedural=3, n_procedural_test=3))
+    one, same, other = (load_data(dataclasses.replace(small, seed=seed)) for seed in (0, 0, 1))
+    assert one.description == same.description
+    assert one.description["train_sha256"] != other.description["train_sha256"]
+    assert np.array_equal(one.test.crops, other.test.crops)
+
+
+@pytest.mark.real_data
+def test_real_micrographs_go_all_the_way(
+    train: Command, tmp_path: Path, tiny_run: tuple[str, ...], real_data_dir: Path
+) -> None:
+    pictures = real_data_dir / "micrographs"
+    line = ("--micrographs", pictures, "--data.downsample", "2", "--iterations", "2", "--out", tmp_path / "run")
+    assert train(*tiny_run, *line) == 0
+    data = read_json(tmp_path / "run" / "manifest.json")["data"]
+    groups = dict(row.split(",")[:2] for row in (real_data_dir / "manifest.csv").read_text().splitlines()[1:])
+    group_of = {Path(file).name: group for file, group in groups.items()}
+    assert len(data["train"]) + len(data["test"]) == len(list(pictures.iterdir()))
+    assert not {group_of[name] for name in data["train"]} & {group_of[name] for name in data["test"]}
+    assert read_json(tmp_path / "run" / "comparison.json")["n_micrographs"] == len(data["test"])
