@@ -134,8 +134,6 @@ class ScanGeometry:
     def _checked_spacings(self, spacings: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
         if spacings is None:
             return np.full(shape, self.first_spacing)
-        if not self.has_free_spacing:
-            raise ValueError(f"spacings are given for a fixed spacing of {self.spacing} px; expected None")
         distances = np.asarray(spacings, dtype=np.float64)
         if distances.shape != shape:
             raise ValueError(f"spacings have shape {distances.shape}; expected that of the headings, {shape}")

@@ -66,11 +66,12 @@ def test_failed_write_leaves_the_previous_file(
     save_generator(network, path)
     before = path.read_bytes()
 
-    def broken(tensors: Any, temporary: Path, **_: Any) -> None:
-        temporary.write_bytes(b"half")
+    def broken(temporary: Path, content: bytes) -> None:
+        with temporary.open("wb") as half:
+            half.write(content[: len(content) // 2])
         raise OSError("disk full")
 
-    monkeypatch.setattr("adaptive_scan.generators.files.save_file", broken)
+    monkeypatch.setattr(Path, "write_bytes", broken)
     with pytest.raises(OSError, match="disk full"):
         save_generator(network, path)
     assert path.read_bytes() == before
