@@ -263,7 +263,7 @@ def _quick() -> TrainingConfig:
     return TrainingConfig(
         preset="quick",
         n_threads=1,
-        iterations=600,
+        iterations=800,
         checkpoint_every=100,
         log_every=10,
         picture_every=200,

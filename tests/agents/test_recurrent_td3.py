@@ -173,7 +173,7 @@ def test_tau_and_learning_rates_follow_the_remaining_progress(cue_envs):
 
 
 def test_actor_and_targets_wait_for_their_turns(cue_envs):
-    model = make(cue_envs(), policy_delay=2, actor_learning_starts=3)
+    model = make(cue_envs(), policy_delay=2, actor_learning_starts=4)
     model.learn(0)
     parts = {"critic": model.critic, "actor": model.actor, "target": model.critic_target}
     moved = {name: [] for name in parts}
@@ -184,7 +184,7 @@ def test_actor_and_targets_wait_for_their_turns(cue_envs):
             moved[name].append(not torch.equal(before[name], next(part.parameters())))
     assert moved["critic"] == [True] * 6
     assert moved["target"] == [False, True] * 3
-    assert moved["actor"] == [False, False, False, True, False, True]
+    assert moved["actor"] == [False] * 5 + [True]
 
 
 def test_target_takes_the_smaller_critic_and_the_noise_is_clipped(cue_envs):
@@ -370,6 +370,8 @@ def test_noise_decays_over_the_course_of_learning_and_starts_again(cue_envs):
     model = make(cue_envs(), RDPG, train_freq=100, action_noise=noise)
     model.learn(20)
     assert noise.scale == pytest.approx(0.1)
+    model.learn(10, callback=StopAt(1))
+    assert noise.scale == 1.0
     model.learn(10, callback=StopAt(5))
     assert noise.scale == pytest.approx(1.0 - 0.9 * 4 / 10)
 

@@ -311,7 +311,9 @@ def test_a_resumed_run_ends_as_the_one_that_was_not_interrupted(train_freq, tmp_
     straight = agent(0)
     straight.learn(total, callback=Snapshot(at, tmp_path / "checkpoint.safetensors"))
     resumed = agent(5)
-    resumed.load_training_state(read_tree(tmp_path / "checkpoint.safetensors"))
+    checkpoint = read_tree(tmp_path / "checkpoint.safetensors")
+    resumed.load_training_state(checkpoint)
+    assert all(torch.equal(value, checkpoint["best_actor"][name]) for name, value in resumed.best_actor.items())
     resumed.learn(total - at, callback=TryActor(at), reset_num_timesteps=False)
     for name, each in (("straight", straight), ("resumed", resumed)):
         assert each.num_timesteps == total
