@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -218,7 +219,9 @@ class Keeper:
         self.seconds_before = float(read_json(folder / MANIFEST).get("seconds_training", 0.0))
         self.began = time.monotonic()
         self.saved_at = first
-        self.bar = tqdm(total=total, initial=first, desc="training", unit="it", dynamic_ncols=True)
+        # A terminal redraws the bar in place; in a log file every update is one more line.
+        often = 0.1 if sys.stderr.isatty() else 10.0
+        self.bar = tqdm(total=total, initial=first, desc="training", unit="it", dynamic_ncols=True, mininterval=often)
 
     def reached(self, iteration: int) -> None:
         """Note that so many iterations are made, and save if that is due.
@@ -259,4 +262,4 @@ class Keeper:
         self.bar.update(iteration - self.bar.n)
         shown = self._log(iteration)
         if shown is not None:
-            self.bar.set_postfix({name: f"{float(value):.3g}" for name, value in shown.items()})
+            self.bar.set_postfix({name: f"{float(value):.3g}" for name, value in shown.items()}, refresh=False)
