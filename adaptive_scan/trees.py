@@ -108,7 +108,7 @@ def tree_from_bytes(data: bytes, name: str | os.PathLike[str] = "tree") -> Any:
         size = int.from_bytes(data[:8], "little")
         structure = json.loads(data[8 : 8 + size])["__metadata__"]["tree"]
         return decode_tree(json.loads(structure), tensors)
-    except (SafetensorError, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise TreeFileError(name, f"no readable tree ({error})", "a whole safetensors file with a tree") from error
 
 

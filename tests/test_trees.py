@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from adaptive_scan.trees import TreeFileError, read_tree, tree_to_bytes, write_tree
 
@@ -64,3 +65,10 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
 
 def test_equal_trees_are_equal_bytes() -> None:
     assert len({tree_to_bytes({"weights": torch.ones(3), "step": [1, 2]}) for _ in range(30)}) == 1
+
+
+@pytest.mark.parametrize("structure", ['{"__items__": 3}', '{"__items__": [[[1], 2]]}', '{"__tensor__": "9"}', "{"])
+def test_foreign_structures_are_named(tmp_path: Path, structure: str) -> None:
+    save_file({"0": torch.ones(1)}, tmp_path / "state.safetensors", metadata={"tree": structure})
+    with pytest.raises(TreeFileError, match="expected a whole safetensors file with a tree"):
+        read_tree(tmp_path / "state.safetensors")

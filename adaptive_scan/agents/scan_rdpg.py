@@ -17,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from adaptive_scan.agents.policies import MemoryPolicy
 from adaptive_scan.agents.recurrent_td3 import RDPG
@@ -135,7 +136,8 @@ class ScanRDPG(RDPG):
         kwargs: Everything else :class:`RDPG` takes.
 
     Raises:
-        ValueError: If rewards are relative and there is no reference, or the environment scores or normalises scans.
+        ValueError: If rewards refer to a reference and there is none, or the generator normalises over batches; or if
+            the environment scores scans or normalises observations.
     """
 
     def __init__(
@@ -157,6 +159,11 @@ class ScanRDPG(RDPG):
         if self.co_training.reward != "absolute" and reference_headings is None:
             raise ValueError(
                 f"reward: got {self.co_training.reward!r} and no reference_headings; expected the reference scan's"
+            )
+        if self.co_training.reward != "absolute" and any(isinstance(m, _BatchNorm) for m in generator.modules()):
+            raise ValueError(
+                f"reward: got {self.co_training.reward!r} for a generator with batch normalisation; expected 'absolute'"
+                " (its completions of the reference would depend on the other scans of the batch)"
             )
         if env.batch.judge is not None:
             raise ValueError("env: got one with a completer; expected completer=None, the agent scores scans itself")
@@ -235,11 +242,12 @@ class ScanRDPG(RDPG):
         pictures = torch.as_tensor(crops, device=self.device)
         targets = blur_targets(pictures[:, None]) if self.co_training.blur else pictures[:, None]
         self.generator.train()
-        scans = self._replayed_scans(batch)
-        references = self._reference_losses(pictures, targets)
-        losses = self._train_generator(scans, pictures, targets)
-        scores = self._score(losses, references)
-        self._log(losses, references)
+        scans, references = self._replayed_scans(batch), self._reference_scans(pictures)
+        scans, references, wanted = self._turn(scans, references, targets)
+        reference_losses = self._losses(references, wanted)
+        losses = self._train_generator(scans, wanted, pictures, targets)
+        scores = self._score(losses, reference_losses)
+        self._log(losses, reference_losses)
         self.replay_buffer.episodes["fields/score"][batch.indices] = scores.cpu().numpy()
         return _with_scores(batch, scores)
 
@@ -329,32 +337,48 @@ class ScanRDPG(RDPG):
         positions = torch.as_tensor(drawn, device=self.device)
         return tensors.partial_scans(tensors.sample(crops, positions), positions, self.geometry.image_size)
 
-    def _reference_losses(self, crops: Tensor, targets: Tensor) -> Tensor | None:
-        """Losses of the reference scan of the same crops, (n_scans,), by the generator as it stands."""
+    def _reference_scans(self, crops: Tensor) -> Tensor | None:
+        """Partial scans of crops by the reference (n_scans, 2, S, S), if rewards need it."""
         if self.co_training.reward == "absolute" or self._reference is None:
             return None
         values = tensors.sample(crops, self._reference)
         positions = self._reference.expand(len(crops), -1, -1)
-        with torch.no_grad():
-            completions = self.generator(tensors.partial_scans(values, positions, self.geometry.image_size))
-        return completion_loss(completions, targets)
+        return tensors.partial_scans(values, positions, self.geometry.image_size)
 
-    def _train_generator(self, scans: Tensor, crops: Tensor, targets: Tensor) -> Tensor:
+    def _turn(self, scans: Tensor, references: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Scans, references and targets under random symmetries of the square.
+
+        A crop's scan and its reference share one: the generator does not complete a picture and its mirror image
+        equally well, and that difference is no merit of the scan.
+        """
+        if not self.co_training.augment:
+            return scans, references, targets
+        both = scans if references is None else torch.cat([scans, references], dim=1)
+        both, targets = augment(both, targets, self._augmentation_rng)
+        return both[:, :2], None if references is None else both[:, 2:], targets
+
+    def _losses(self, scans: Tensor | None, targets: Tensor) -> Tensor | None:
+        """Losses of scans (n_scans,) by the generator as it stands, None for none."""
+        if scans is None:
+            return None
+        with torch.no_grad():
+            return completion_loss(self.generator(scans), targets)
+
+    def _train_generator(self, scans: Tensor, wanted: Tensor, crops: Tensor, targets: Tensor) -> Tensor:
         """Losses of the replayed scans (n_scans,) from the pass that also trains the generator."""
         settings = self.co_training
         n_replayed, n_static = len(scans), min(settings.n_static, len(crops)) if settings.static_scans else 0
         if n_static:
-            scans = torch.cat([scans, self._static_scans(crops[:n_static])])
-            targets = torch.cat([targets, targets[:n_static]])
-        seen, wanted = augment(scans, targets, self._augmentation_rng) if settings.augment else (scans, targets)
+            more, _, wanted_more = self._turn(self._static_scans(crops[:n_static]), None, targets[:n_static])
+            scans, wanted = torch.cat([scans, more]), torch.cat([wanted, wanted_more])
         rate = self.generator_learning_rate(self._current_progress_remaining)
         for group in self.generator_optimizer.param_groups:
             group["lr"] = rate
-        losses, completions = generator_step(self.generator, self.generator_optimizer, seen, wanted)
+        losses, completions = generator_step(self.generator, self.generator_optimizer, scans, wanted)
         self.logger.record("generator/learning_rate", rate)
         if n_static:
             self.logger.record_mean("generator/loss_static", losses[n_replayed:].mean().item())
-        self.examples = ScanExamples(seen[:4], completions[:4], wanted[:4])
+        self.examples = ScanExamples(scans[:4], completions[:4], wanted[:4])
         return losses[:n_replayed]
 
     def _setup_model(self) -> None:

@@ -151,12 +151,15 @@ def open_micrographs(
 def split_micrographs(dataset: MicrographDataset, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the micrographs to train and to test on: by folder where folders say so, else by group at random.
 
+    Folders say so where there is ``train`` beside ``test`` or, without that, beside ``validation``.
+
     Raises:
         InputError: If all micrographs are of one group.
     """
-    folders = dataset.predefined_splits
-    if folders is not None and len(folders.get("train", ())) and len(folders.get("test", ())):
-        return np.asarray(folders["train"]), np.asarray(folders["test"])
+    folders = dataset.predefined_splits or {}
+    held_out = folders.get("test", folders.get("validation"))
+    if "train" in folders and held_out is not None:
+        return folders["train"], held_out
     if len(set(dataset.groups)) < 2:
         what = "one micrograph" if len(dataset) == 1 else f"{len(dataset)} micrographs of one group"
         raise InputError(
@@ -181,20 +184,33 @@ def test_crops(dataset: MicrographDataset, config: DataConfig) -> TestCrops:
 
 
 def micrograph_hashes(dataset: MicrographDataset) -> list[str]:
-    """A hash of each micrograph's name, shape and content, by which a run knows again what it trained on."""
-    return [fingerprint(dataset.subset([i])) for i in range(len(dataset))]
+    """A hash of each micrograph's content, shape and page, by which a run knows again what it trained on.
+
+    Names do not count: a copy that was renamed or moved is known as well.
+    """
+    return [fingerprint(dataset.subset([i]), with_names=False) for i in range(len(dataset))]
+
+
+def named_groups(dataset: MicrographDataset) -> set[str]:
+    """Groups that a table names, which mean the same thing in another folder.
+
+    A micrograph that no table names is a group of its own and bears its file's name, as pictures of other specimens in
+    other folders may as well.
+    """
+    return {group for name, group in zip(dataset.names, dataset.groups, strict=True) if group != name}
 
 
 def _micrograph_data(config: DataConfig, path: Path) -> Data:
     dataset = open_micrographs(path, config, skip_bad=config.skip_bad, groups=config.groups)
     train, test = split_micrographs(dataset, config)
-    hashes = micrograph_hashes(dataset)
+    hashes, named = micrograph_hashes(dataset), named_groups(dataset)
     description = {
         "micrographs": str(path),
         "fingerprint": fingerprint(dataset),
         "train": [dataset.names[i] for i in train],
         "test": [dataset.names[i] for i in test],
         "train_hashes": [hashes[i] for i in train],
+        "train_groups": sorted(named.intersection(dataset.groups[i] for i in train)),
         "skipped": [str(error) for error in dataset.skipped],
     }
     size, factor = config.geometry.image_size, config.data.downsample
@@ -272,6 +288,20 @@ def cosine_schedule(first: float, last: float) -> Any:
     return rate
 
 
+def falling_tau(first: float, last: float) -> Any:
+    """Share of the target critic over the remaining progress: from ``first`` to ``last`` in a tenth of training.
+
+    Example:
+        >>> [round(falling_tau(0.033, 0.003)(progress), 6) for progress in (1.0, 0.95, 0.9, 0.0)]
+        [0.033, 0.018, 0.003, 0.003]
+    """
+
+    def tau(progress_remaining: float) -> float:
+        return last + (first - last) * max(1.0 - 10.0 * (1.0 - progress_remaining), 0.0)
+
+    return tau
+
+
 def make_agent(config: TrainingConfig, crops: CropSource) -> ScanRDPG:
     """The agent, its environment and its generator, ready to learn.
 
@@ -327,9 +357,9 @@ def _make_agent(config: TrainingConfig, crops: CropSource) -> ScanRDPG:
         # Nothing is random before the first update: the actor starts at a scan worth starting from.
         learning_starts=0,
         batch_size=agent.batch_size,
-        tau=agent.tau,
+        tau=agent.tau if agent.first_tau == agent.tau else falling_tau(agent.first_tau, agent.tau),
         gamma=agent.gamma,
-        n_target_steps=agent.n_target_steps,
+        n_target_steps=agent.n_target_steps or n_actions,
         train_freq=n_actions,
         gradient_steps=1,
         updates_per_batch=agent.updates_per_batch,
@@ -340,6 +370,7 @@ def _make_agent(config: TrainingConfig, crops: CropSource) -> ScanRDPG:
             "memory": agent.memory,
             "memory_kwargs": {"hidden_size": agent.hidden_size, "n_layers": agent.n_layers},
             "optimizer": agent.optimizer,
+            "optimizer_kwargs": {"weight_decay": agent.weight_decay},
             "net_arch": list(agent.net_arch),
             "zero_initial_action": agent.start_from_path,
         },

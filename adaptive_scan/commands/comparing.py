@@ -18,23 +18,23 @@ from adaptive_scan.commands.building import (
     family_contender,
     make_device,
     micrograph_hashes,
+    named_groups,
     open_micrographs,
     procedural_test_crops,
     report_skipped,
-    split_micrographs,
     test_crops,
     use_threads,
 )
-from adaptive_scan.commands.config import DEFAULT_SCANS, ComparisonConfig, check_scan_names
+from adaptive_scan.commands.config import RUN_SCANS, ComparisonConfig, check_scan_names
 from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
-from adaptive_scan.commands.folders import make_folder
+from adaptive_scan.commands.folders import make_comparison_folder, make_folder
 from adaptive_scan.commands.runs import Run, load_run
 from adaptive_scan.evaluation import (
     Comparison,
     Contender,
     compare_scans,
+    comparison_sentence,
     comparison_table,
-    static_contenders,
     write_comparison,
 )
 from adaptive_scan.generators import make_completer
@@ -45,7 +45,7 @@ def compare_run(
     run: Run,
     test: TestCrops,
     *,
-    scans: Sequence[str] = DEFAULT_SCANS,
+    scans: Sequence[str] = RUN_SCANS,
     policies: Sequence[Contender] = (),
     seed: int = 0,
     progress: bool = True,
@@ -65,15 +65,16 @@ def compare_run(
     """
     with refusals_as_input_errors():
         check_scan_names(scans)
-    own = {
-        "adaptive": adaptive_contender(run.config, run.policy),
-        "filling_path": family_contender("filling_path", run.config.geometry),
-    }
     names = list(dict.fromkeys([*scans, "spiral"]))
     taken = [policy.name for policy in policies if policy.name in names]
     if taken:
         raise InputError(f"policy: found the name {taken[0]!r}; expected another than those of the scans")
-    contenders = [own[name] if name in own else static_contenders([name])[0] for name in names]
+    contenders = [
+        adaptive_contender(run.config, run.policy)
+        if name == "adaptive"
+        else family_contender(name, run.config.geometry)
+        for name in names
+    ]
     return compare_scans(
         test.crops,
         test.micrographs,
@@ -83,6 +84,7 @@ def compare_run(
         groups=test.groups,
         corners=test.corners,
         blur_targets=run.config.data.blur,
+        second_reference="filling_path",
         seed=seed,
         progress=progress,
     )
@@ -127,10 +129,23 @@ def compare_command(config: ComparisonConfig) -> None:
     policies = [] if config.policy is None else [load_policy(config.policy)]
     run = load_run(config.run, device)
     use_threads(run.config.n_threads)
-    folder = config.run if config.out is None else make_folder(config.out)
     test = _held_out_crops(config, run)
+    folder = _folder_of(config)
     comparison = compare_run(run, test, scans=config.scans, policies=policies, seed=config.seed)
-    print_comparison(comparison, folder)
+    micrographs = run.config.micrographs if config.micrographs is None else config.micrographs
+    print_comparison(comparison, folder, run=config.run, micrographs=micrographs, seed=config.seed)
+
+
+def _folder_of(config: ComparisonConfig) -> Path:
+    """Where a comparison goes: what the run itself compared is replaced by the same comparison only."""
+    if config.out is not None:
+        return make_folder(config.out)
+    plain = ComparisonConfig(run=config.run, skip_bad=config.skip_bad, device=config.device)
+    if config == plain:
+        return config.run
+    folder = make_comparison_folder(config.run)
+    print(f"comparison folder: {folder}", flush=True)
+    return folder
 
 
 def _held_out_crops(config: ComparisonConfig, run: Run) -> TestCrops:
@@ -146,32 +161,50 @@ def _held_out_crops(config: ComparisonConfig, run: Run) -> TestCrops:
     dataset = open_micrographs(run.config.micrographs, run.config, skip_bad=skip_bad, groups=groups)
     if fingerprint(dataset) != run.manifest["data"].get("fingerprint"):
         raise InputError(f"{dataset.root}: found other pictures than {run.folder} was trained on; expected the same")
-    _, test = split_micrographs(dataset, run.config)
-    return test_crops(dataset.subset(test), run.config)
+    # By name and not by a new split: groups may have changed since training.
+    held_out = set(run.manifest["data"]["test"])
+    return test_crops(dataset.subset(np.flatnonzero([name in held_out for name in dataset.names])), run.config)
 
 
 def _without_trained(dataset: MicrographDataset, run: Run) -> MicrographDataset:
-    """The micrographs whose group has none that the run trained on.
+    """The micrographs whose group has none that the run trained on, here or in its own pictures.
 
     Raises:
         InputError: If nothing is left.
     """
-    trained = set(run.manifest["data"].get("train_hashes", ()))
-    known = np.array([a_hash in trained for a_hash in micrograph_hashes(dataset)])
-    groups = {group for group, seen in zip(dataset.groups, known, strict=True) if seen}
+    data = run.manifest["data"]
+    trained = set(data.get("train_hashes", ()))
+    groups = {
+        group for group, a_hash in zip(dataset.groups, micrograph_hashes(dataset), strict=True) if a_hash in trained
+    }
+    groups |= named_groups(dataset).intersection(data.get("train_groups", ()))
     kept = np.flatnonzero([group not in groups for group in dataset.groups])
     if len(kept) == 0:
         raise InputError(f"{dataset.root}: found only pictures that the run trained on; expected some that it did not")
     if len(kept) < len(dataset):
-        print(f"left out: {len(dataset) - len(kept)} of {len(dataset)} micrographs, which the run trained on")
+        n_left_out = len(dataset) - len(kept)
+        print(f"left out: {n_left_out} of {len(dataset)} micrographs, which the run trained on or whose group it did")
     return dataset.subset(kept)
 
 
-def print_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write the files of a comparison and show its table."""
-    files = write_comparison(comparison, folder)
+def print_comparison(comparison: Comparison, folder: Path, *, run: Path, micrographs: Path | None, seed: int) -> None:
+    """Write the files of a comparison, show its table, and say how each policy did against the filling path.
+
+    Args:
+        comparison: What was found.
+        folder: Where the files go.
+        run: Run folder of the networks.
+        micrographs: Where the pictures came from; None for procedural ones.
+        seed: Of the comparison.
+    """
+    place = None if micrographs is None else str(micrographs.absolute())
+    files = write_comparison(comparison, folder, origin={"run": str(run), "micrographs": place, "seed": seed})
     console, table = Console(), comparison_table(comparison)
     # Where lines are shorter than the table, whole numbers on wrapped lines beat numbers that are cut off.
     needed = Measurement.get(console, console.options.update(width=1_000), table).maximum
     Console(width=max(console.width, needed)).print(table)
+    for policy in comparison.policies:
+        sentence = comparison_sentence(comparison, policy, comparison.completers[0])
+        if sentence is not None:
+            print(sentence)
     print(f"written: {', '.join(str(file) for file in files)}")

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from adaptive_scan.scans import PRESETS, STATIC_SCANS, ScanGeometry
 
-OWN_SCANS = ("adaptive", "filling_path")
-"""Scans of a run: that of its actor, and the one that the actor started from."""
+OWN_SCANS = ("adaptive", "filling_path", "polygonal_spiral")
+"""Scans of a run's own: that of its actor, and static ones of segments, which an actor could make."""
 
-DEFAULT_SCANS = (*OWN_SCANS, "spiral", "wide_spiral", "raster", "grid", "random")
-"""Scans that are compared when no others are named."""
+RUN_SCANS = ("adaptive", "filling_path", "spiral", "wide_spiral", "raster", "grid", "random")
+"""Scans of a run that are compared when no others are named."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,16 @@ class AgentSettings:
     """Learning rate of the critic."""
     optimizer: Literal["adam", "adamw", "rmsprop"] = "rmsprop"
     """Optimiser of actor and critic."""
+    weight_decay: float = 0.0
+    """Weight decay of actor and critic."""
     gamma: float = 0.97
     """Discount per segment."""
     n_target_steps: int = 1
-    """Rewards summed before bootstrapping; at least the number of segments makes Monte Carlo targets."""
+    """Rewards summed before bootstrapping; 0 sums those of the whole scan (Monte Carlo)."""
+    first_tau: float = 0.003
+    """Share of the critic that goes into its target at the first update."""
     tau: float = 0.003
-    """Share of the critic that goes into its target at each update."""
+    """The same after a tenth of training, reached linearly."""
     max_grad_norm: float | None = 1.0
     """Bound of the gradient norm of actor and critic."""
     updates_per_batch: int = 1
@@ -112,15 +116,21 @@ class AgentSettings:
     final_noise_scale: float = 0.1
     """Factor on the noise at the end of training, reached linearly."""
     edge_penalty: float = 0.05
-    """Penalty for each segment that ends outside the field, in units of the mean loss."""
+    """Penalty for each segment that ends outside the field, in units of the reward: a share of the mean loss, or with
+    log-ratio an addition to the log of the ratio."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "hidden_size", "n_layers", "n_target_steps", "n_environments", "batch_size")
+        check_positive(self, "hidden_size", "n_layers", "n_environments", "batch_size")
         check_positive(self, "buffer_scans", "updates_per_batch", "remembered_batch_size", "n_trial_crops", "try_every")
-        check_not_negative(self, "n_remembered_updates", "spacing_noise_sigma")
+        check_not_negative(self, "n_remembered_updates", "n_target_steps", "spacing_noise_sigma", "weight_decay")
         check_not_negative(self, "actor_learning_rate", "critic_learning_rate", "actor_learning_starts")
         check_not_negative(self, "noise_sigma", "noise_theta", "final_noise_scale", "edge_penalty")
-        check_share(self, "gamma", "tau")
+        check_share(self, "gamma", "first_tau", "tau")
+        if self.complete == "newest" and self.batch_size < self.n_environments:
+            raise ValueError(
+                f"batch_size: got {self.batch_size} with complete 'newest'; expected at least n_environments,"
+                f" {self.n_environments}, or some scans would never be completed"
+            )
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm: got {self.max_grad_norm}; expected more than 0, or None")
 
@@ -206,13 +216,16 @@ class ComparisonConfig:
     micrographs: Path | None = None
     """File or folder of micrographs; those that the run trained on are left out. Without it what the run held out."""
     groups: Path | None = None
-    """CSV with the columns file and group: the bootstrap draws groups."""
-    scans: tuple[str, ...] = DEFAULT_SCANS
-    """Scans to compare: adaptive, filling_path and static families; spiral, which ratios refer to, always is."""
+    """CSV with the columns file and group: the bootstrap draws groups, and with micrographs, none is compared on that
+    the run trained on."""
+    scans: tuple[str, ...] = RUN_SCANS
+    """Scans to compare: adaptive, filling_path, polygonal_spiral and static families; spiral, which ratios refer to,
+    always is."""
     policy: str | None = None
     """One more policy, as package.module:factory; the factory is called without arguments."""
     out: Path | None = None
-    """Folder for the comparison; without it the run folder."""
+    """Folder for the comparison; without it the run folder or, where other pictures, scans, policies, groups or seeds
+    than the run's are asked for, a new folder in it, named by the time."""
     seed: int = 0
     """Seed of random scans and of the bootstrap."""
     skip_bad: bool = False
@@ -277,7 +290,7 @@ def _quick() -> TrainingConfig:
             n_remembered_updates=2,
             n_trial_crops=192,
             try_every=50,
-            n_target_steps=24,
+            n_target_steps=0,
             optimizer="adam",
             actor_learning_rate=5e-5,
             critic_learning_rate=2e-3,
@@ -287,6 +300,54 @@ def _quick() -> TrainingConfig:
             final_noise_scale=0.5,
         ),
         generator=GeneratorSettings(n_channels=24, n_levels=2, learning_rate=2e-3),
+    )
+
+
+def _ede96() -> TrainingConfig:
+    """The setting of the adaptive-scan paper (J. M. Ede, MLST 2 (2021) 045011).
+
+    Three things depart from it. Actor and critic have a hidden layer between memory and output, and the action enters
+    the critic there: a critic linear in the action would have its best action always at a bound. The exploration noise
+    falls to a tenth, and the generator's learning rate falls along half a cosine, between the values that the paper's
+    code went through.
+    """
+    return TrainingConfig(
+        preset="ede96",
+        iterations=1_000_000,
+        geometry=PRESETS["ede96"],
+        data=DataSettings(downsample=1, blur=True),
+        agent=AgentSettings(
+            memory="lstm",
+            hidden_size=256,
+            n_layers=2,
+            observe_image=False,
+            net_arch=(256,),
+            start_from_path=False,
+            reward="absolute",
+            complete="replayed",
+            n_remembered_updates=0,
+            actor_learning_rate=5e-4,
+            critic_learning_rate=1e-3,
+            optimizer="rmsprop",
+            weight_decay=1e-5,
+            gamma=0.97,
+            n_target_steps=1,
+            first_tau=0.033,
+            tau=0.003,
+            max_grad_norm=None,
+            updates_per_batch=1,
+            n_environments=32,
+            batch_size=32,
+            buffer_scans=100_000,
+            actor_learning_starts=0,
+            noise="ornstein-uhlenbeck",
+            noise_sigma=0.2,
+            noise_theta=0.1,
+            edge_penalty=0.05,
+        ),
+        generator=GeneratorSettings(
+            kind="residual", learning_rate=6e-4, final_learning_rate=1.4e-4, weight_decay=1e-5, n_static=0
+        ),
     )
 
 
@@ -300,7 +361,7 @@ def preset_config(name: str) -> TrainingConfig:
         >>> preset_config("ede96").geometry.dose
         400
     """
-    presets = {"quick": _quick, "ede96": lambda: TrainingConfig(preset="ede96")}
+    presets = {"quick": _quick, "ede96": _ede96}
     if name not in presets:
         raise ValueError(f"preset: got {name!r}; expected one of {', '.join(presets)}")
     return presets[name]()

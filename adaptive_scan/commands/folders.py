@@ -60,6 +60,11 @@ def read_config(kind: type[Trainable], folder: Path) -> Trainable:
         InputError: If ``config.json`` is missing or holds something else.
     """
     content = read_json(folder / CONFIG)
+    commands = {"agent": "train_rdpg", "training": "train_generator"}
+    found = next((command for part, command in commands.items() if part in content), None)
+    expected = commands["agent" if kind is TrainingConfig else "training"]
+    if found not in (None, expected):
+        raise InputError(f"{folder}: found a run of {found}; expected one of {expected}")
     try:
         return config_from_dict(kind, content)
     except (ValueError, TypeError) as error:
@@ -90,12 +95,28 @@ def make_run_folder(out: Path | None, name: str) -> Path:
         InputError: If the folder asked for has something in it, or cannot be made.
     """
     if out is None:
-        stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-        # Two runs begun in the same second get two folders.
-        names = (stamp if number == 1 else f"{stamp}-{number}" for number in itertools.count(1))
-        out = next(folder for folder in map(Path("runs").joinpath, names) if not folder.exists())
+        out = _unused(Path("runs") / f"{_stamp()}-{name}")
     check_out(out)
     return make_folder(out)
+
+
+def make_comparison_folder(run: Path) -> Path:
+    """A new folder in a run folder, for a comparison beside the run's own.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    return make_folder(_unused(run / f"comparison-{_stamp()}"))
+
+
+def _stamp() -> str:
+    return time.strftime("%Y%m%d-%H%M%S")
+
+
+def _unused(folder: Path) -> Path:
+    """The folder, or where one was named in the same second, its name with a number."""
+    names = (folder.name if number == 1 else f"{folder.name}-{number}" for number in itertools.count(1))
+    return next(path for path in map(folder.parent.joinpath, names) if not path.exists())
 
 
 def make_folder(folder: Path) -> Path:

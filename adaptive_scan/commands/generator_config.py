@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from adaptive_scan.commands.arguments import parse_resumable
-from adaptive_scan.commands.config import CropSettings, check_positive, preset_config
+from adaptive_scan.commands.config import CropSettings, check_not_negative, check_positive, preset_config
 from adaptive_scan.generators import GeneratorTraining
 from adaptive_scan.scans import ScanGeometry
 
@@ -31,6 +31,8 @@ class GeneratorConfig:
     """Run folder to go on with, under its own settings."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs."""
+    n_threads: int = 0
+    """Threads of PyTorch on the CPU, 0 for its own choice; small networks on shared cores are fastest with one."""
     skip_bad: bool = False
     """Whether files that cannot be used are skipped and reported, instead of ending the run."""
     checkpoint_every: int = 1_000
@@ -52,6 +54,7 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         check_positive(self, "checkpoint_every", "log_every", "picture_every", "n_channels", "n_levels")
+        check_not_negative(self, "n_threads")
 
     @property
     def seed(self) -> int:
@@ -74,12 +77,14 @@ def generator_preset_config(name: str) -> GeneratorConfig:
     is_quick = name == "quick"
     return GeneratorConfig(
         preset=run.preset,
+        n_threads=run.n_threads,
         checkpoint_every=200 if is_quick else 1_000,
         log_every=10 if is_quick else 100,
         picture_every=500 if is_quick else 5_000,
         n_channels=run.generator.n_channels,
         n_levels=run.generator.n_levels,
         training=GeneratorTraining(
+            generator=run.generator.kind,
             scans=run.generator.static_scans,
             n_updates=1_500 if is_quick else 100_000,
             learning_rate=run.generator.learning_rate,

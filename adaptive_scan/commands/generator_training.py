@@ -17,6 +17,7 @@ from adaptive_scan.commands.building import (
     make_device,
     make_network,
     report_skipped,
+    use_threads,
 )
 from adaptive_scan.commands.comparing import print_comparison
 from adaptive_scan.commands.errors import refusals_as_input_errors
@@ -57,6 +58,7 @@ def train_generator_command(config: GeneratorConfig) -> Path:
     """
     check_out(config.out)
     device = make_device(config.device)
+    use_threads(config.n_threads)
     data = load_data(config)
     report_skipped(data.skipped)
     kind = config.training.generator
@@ -70,7 +72,8 @@ def train_generator_command(config: GeneratorConfig) -> Path:
     with reporting_skipped(data, folder):
         _learn(trainer, config, folder)
     with finishing(folder):
-        print_comparison(compare_generator(config, folder, data.test, device), folder)
+        comparison = compare_generator(config, folder, data.test, device)
+        print_comparison(comparison, folder, run=folder, micrographs=config.micrographs, seed=0)
     return folder
 
 
@@ -173,5 +176,6 @@ def compare_generator(config: GeneratorConfig, folder: Path, test: TestCrops, de
         groups=test.groups,
         corners=test.corners,
         blur_targets=config.training.blur,
+        second_reference="filling_path",
         progress=True,
     )

@@ -56,7 +56,8 @@ def train_rdpg(config: TrainingConfig) -> Path:
     with reporting_skipped(data, folder):
         _learn(agent, config, folder)
     with finishing(folder):
-        print_comparison(compare_run(load_run(folder, device), data.test), folder)
+        comparison = compare_run(load_run(folder, device), data.test)
+        print_comparison(comparison, folder, run=folder, micrographs=config.micrographs, seed=0)
     return folder
 
 

@@ -12,6 +12,7 @@ from adaptive_scan.evaluation.comparison import (
     DEFAULT_SCANS,
     Comparison,
     Examples,
+    Paired,
     ScanSummary,
     compare_scans,
 )
@@ -24,7 +25,7 @@ from adaptive_scan.evaluation.contenders import (
 )
 from adaptive_scan.evaluation.figures import comparison_figure, learning_figure, save_figure
 from adaptive_scan.evaluation.metrics import LARGEST_PSNR, loss, psnr, rmse, ssim
-from adaptive_scan.evaluation.report import comparison_csv, comparison_table, write_comparison
+from adaptive_scan.evaluation.report import comparison_csv, comparison_sentence, comparison_table, write_comparison
 from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means, win_rate
 
 __all__ = [
@@ -34,12 +35,14 @@ __all__ = [
     "Contender",
     "Examples",
     "Measurement",
+    "Paired",
     "Policy",
     "ScanSummary",
     "bootstrap_ratio",
     "compare_scans",
     "comparison_csv",
     "comparison_figure",
+    "comparison_sentence",
     "comparison_table",
     "learning_figure",
     "loss",

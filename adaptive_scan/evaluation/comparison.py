@@ -34,6 +34,21 @@ _RANGE_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
+class Paired:
+    """Losses of a scan beside those of another, crop by crop.
+
+    Attributes:
+        ratio: Mean loss over the other's; None if that is 0.
+        ratio_ci95: 95% interval of the ratio, bootstrapped over micrographs; None if there is none.
+        win_rate: Fraction of crops with a lower loss than the other's, ties counted half.
+    """
+
+    ratio: float | None
+    ratio_ci95: tuple[float, float] | None
+    win_rate: float
+
+
+@dataclass(frozen=True)
 class ScanSummary:
     """One scan with one completer, over all crops.
 
@@ -51,6 +66,7 @@ class ScanSummary:
         win_rate: Fraction of crops with a lower loss than the reference's, ties counted half.
         path_length_mean: Mean length of the probe's way through all positions [px].
         contiguous: Whether the probe moves from each position to one nearby.
+        second: The scan beside the second reference; None where that takes no part.
     """
 
     scan: str
@@ -66,11 +82,17 @@ class ScanSummary:
     win_rate: float
     path_length_mean: float
     contiguous: bool
+    second: Paired | None = None
 
-    def as_dict(self, reference: str) -> dict[str, Any]:
-        """The row as it stands in ``comparison.json``, where the ratio carries the name of the reference scan."""
+    def as_dict(self, reference: str, second_reference: str | None = None) -> dict[str, Any]:
+        """The row as it stands in ``comparison.json``, where ratios carry the names of the reference scans."""
         ratio_name = {"ratio_to_reference": f"ratio_to_{reference}"}
-        return {ratio_name.get(name, name): value for name, value in asdict(self).items()}
+        row = {ratio_name.get(name, name): value for name, value in asdict(self).items() if name != "second"}
+        if second_reference is None:
+            return row
+        ratio = f"ratio_to_{second_reference}"
+        names = {ratio: "ratio", f"{ratio}_ci95": "ratio_ci95", f"win_rate_to_{second_reference}": "win_rate"}
+        return row | {key: getattr(self.second, name, None) for key, name in names.items()}
 
 
 @dataclass(frozen=True)
@@ -107,6 +129,7 @@ class Comparison:
         dose: Number of positions of every scan.
         image_size: Side of the crops [px].
         reference: Scan that ratios refer to.
+        second_reference: Scan that further ratios refer to, or None.
         n_groups: Number of units that the bootstrap resampled.
         policies: Names of the contenders that are policies.
     """
@@ -119,6 +142,7 @@ class Comparison:
     dose: int
     image_size: int
     reference: str
+    second_reference: str | None
     n_groups: int
     policies: tuple[str, ...]
 
@@ -173,7 +197,7 @@ class Comparison:
             "image_size": self.image_size,
             "dose": self.dose,
             "reference": self.reference,
-            "rows": [summary.as_dict(self.reference) for summary in self.summaries],
+            "rows": [summary.as_dict(self.reference, self.second_reference) for summary in self.summaries],
         }
 
 
@@ -187,6 +211,7 @@ def compare_scans(
     geometry: ScanGeometry | None = None,
     acquisition: Acquisition | None = None,
     reference: str = "spiral",
+    second_reference: str | None = None,
     groups: Sequence[str] | Sequence[int] | np.ndarray | None = None,
     corners: np.ndarray | None = None,
     blur_targets: bool = True,
@@ -210,6 +235,7 @@ def compare_scans(
         geometry: Fixes the dose; None is the default geometry for crops of this size.
         acquisition: The instrument that all scans go through; None is the ideal one.
         reference: Contender that ratios and win rates refer to.
+        second_reference: Contender that further ratios and win rates refer to; where it takes no part, there are none.
         groups: Units that the bootstrap resamples, such as specimens, shape ``(n_crops,)``; None is the
             micrographs.
         corners: Row and column of each crop in its micrograph, shape ``(n_crops, 2)``, for the table.
@@ -262,11 +288,12 @@ def compare_scans(
         for name in judges:
             completions[contender.name, name] = scoring.complete(contender.name, name, few)
 
+    pairing = _Pairing(units, n_resamples, seed)
     pairs = [(contender, name) for contender in field for name in judges]
     return Comparison(
         table=_table({(contender.name, name): scores[contender.name, name] for contender, name in pairs}),
         summaries=[
-            _summarise(contender, name, scores, reference, units, n_resamples, seed) for contender, name in pairs
+            _summarise(contender, name, scores, (reference, second_reference), pairing) for contender, name in pairs
         ],
         examples=Examples(chosen, crops[chosen], targets[chosen], positions, completions),
         micrograph_ids=names,
@@ -274,6 +301,7 @@ def compare_scans(
         dose=geometry.dose,
         image_size=geometry.image_size,
         reference=reference,
+        second_reference=second_reference,
         n_groups=len(np.unique(units)),
         policies=tuple(contender.name for contender in field if contender.policy is not None),
     )
@@ -431,32 +459,45 @@ def _table(scores: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -> np.nda
     return np.concatenate(blocks)
 
 
+@dataclass(frozen=True)
+class _Pairing:
+    """How losses are set beside those of another scan."""
+
+    units: np.ndarray
+    n_resamples: int
+    seed: int
+
+    def pair(self, losses: np.ndarray, others: np.ndarray) -> Paired:
+        # The same seed for all rows: all intervals then rest on the same draws of micrographs.
+        rng = np.random.default_rng(self.seed)
+        interval = bootstrap_ratio(losses, others, self.units, rng, n_resamples=self.n_resamples)
+        return Paired(ratio_of_means(losses, others), interval, win_rate(losses, others))
+
+
 def _summarise(
     contender: Contender,
     completer: str,
     scores: Mapping[tuple[str, str], Mapping[str, np.ndarray]],
-    reference: str,
-    units: np.ndarray,
-    n_resamples: int,
-    seed: int,
+    references: tuple[str, str | None],
+    pairing: _Pairing,
 ) -> ScanSummary:
     columns = scores[contender.name, completer]
-    losses, reference_losses = columns["loss"], scores[reference, completer]["loss"]
     means = {name: float(np.mean(columns[name])) for name in METRICS}
-    # The same seed for all rows: all intervals then rest on the same draws of micrographs.
-    rng = np.random.default_rng(seed)
+    first = pairing.pair(columns["loss"], scores[references[0], completer]["loss"])
+    others = None if references[1] is None else scores.get((references[1], completer))
     return ScanSummary(
         scan=contender.name,
         completer=completer,
         loss_mean=means["loss"],
-        loss_std=float(np.std(losses)),
+        loss_std=float(np.std(columns["loss"])),
         rmse_mean=means["rmse"],
         psnr_mean=means["psnr"],
         ssim_mean=means["ssim"],
         coverage_mean=means["coverage"],
-        ratio_to_reference=ratio_of_means(losses, reference_losses),
-        ratio_ci95=bootstrap_ratio(losses, reference_losses, units, rng, n_resamples=n_resamples),
-        win_rate=win_rate(losses, reference_losses),
+        ratio_to_reference=first.ratio,
+        ratio_ci95=first.ratio_ci95,
+        win_rate=first.win_rate,
         path_length_mean=means["path_length"],
         contiguous=contender.contiguous,
+        second=None if others is None else pairing.pair(columns["loss"], others["loss"]),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -30,7 +32,9 @@ def comparison_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def write_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> list[Path]:
+def write_comparison(
+    comparison: Comparison, folder: str | os.PathLike[str], *, origin: Mapping[str, Any] | None = None
+) -> list[Path]:
     """Write ``comparison.csv``, ``comparison.json`` and, where there are examples, ``comparison.png``.
 
     Each file appears whole, by rename; the JSON is the last, so that where it is, the others are.
@@ -38,6 +42,7 @@ def write_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> 
     Args:
         comparison: What `adaptive_scan.evaluation.compare_scans` returned.
         folder: Where to; made if need be.
+        origin: What the JSON says besides, such as where networks and pictures came from.
 
     Returns:
         The paths written.
@@ -51,7 +56,7 @@ def write_comparison(comparison: Comparison, folder: str | os.PathLike[str]) -> 
     if len(comparison.examples.indices) > 0:
         save_figure(comparison_figure(comparison), figure)
         written.append(figure)
-    write_json(summary, comparison.as_dict())
+    write_json(summary, {**(origin or {}), **comparison.as_dict()})
     return [*written, summary]
 
 
@@ -86,6 +91,29 @@ def comparison_table(comparison: Comparison) -> Table:
             end_section=row.completer == last,
         )
     return table
+
+
+def comparison_sentence(comparison: Comparison, scan: str, completer: str) -> str | None:
+    """One plain sentence on a scan beside the second reference; None where there is nothing to compare with.
+
+    Args:
+        comparison: What `adaptive_scan.evaluation.compare_scans` returned.
+        scan: Name of the scan.
+        completer: Name of the completer.
+
+    Raises:
+        KeyError: If there is no such scan or completer.
+    """
+    paired = comparison.summary(scan, completer).second
+    if paired is None or paired.ratio is None or scan == comparison.second_reference:
+        return None
+    start = f"{scan} against {comparison.second_reference} ({completer}): ratio {paired.ratio:.3f}"
+    if paired.ratio_ci95 is None:
+        return f"{start}, no interval: no difference shown"
+    # The verdict is on the figures that stand beside it: "1.000 [1.000, 1.000]" is no difference.
+    low, high = (round(end, 3) for end in paired.ratio_ci95)
+    verdict = "lower loss" if high < 1 else "higher loss" if low > 1 else "no difference shown"
+    return f"{start} [{low:.3f}, {high:.3f}]: {verdict}"
 
 
 def _ratio_text(ratio: float | None, interval: tuple[float, float] | None) -> str:

@@ -27,8 +27,8 @@ class GeneratorTraining:
 
     Attributes:
         generator: Kind of network, a name of ``GENERATORS``.
-        scans: Scan families to train on, equally likely: names of ``STATIC_SCANS``, "polygonal_spiral" and
-            "random_headings". A name given twice is drawn twice as often.
+        scans: Scan families to train on, equally likely: names of ``STATIC_SCANS``, "polygonal_spiral", "filling_path"
+            and "random_headings". A name given twice is drawn twice as often.
         n_updates: Number of updates.
         batch_size: Scans in an update.
         learning_rate: Adam's learning rate at the start.

@@ -336,7 +336,7 @@ class MicrographDataset:
         raise MicrographError(self._root, found, "at least one micrograph")
 
 
-def fingerprint(dataset: MicrographDataset) -> str:
+def fingerprint(dataset: MicrographDataset, *, with_names: bool = True) -> str:
     """Hash what a dataset holds, for the manifest of a run.
 
     SHA-256 over the name and shape of each micrograph, and of each file its size and three samples of
@@ -344,6 +344,8 @@ def fingerprint(dataset: MicrographDataset) -> str:
 
     Args:
         dataset: The dataset or a subset of one.
+        with_names: Whether names count; else the page of each micrograph in its file stands in their place, and a
+            renamed copy has the hash of the original.
 
     Returns:
         64 hexadecimal digits.
@@ -353,9 +355,10 @@ def fingerprint(dataset: MicrographDataset) -> str:
     """
     digest = hashlib.sha256()
     hashed: set[Path] = set()
+    labels = dataset.names if with_names else [str(entry.page) for entry in dataset._entries]
     shapes = dataset.shapes.tolist()
-    for name, file, shape in zip(dataset.names, dataset.files, shapes, strict=True):
-        digest.update(f"{name}\0{shape}\0".encode())
+    for label, file, shape in zip(labels, dataset.files, shapes, strict=True):
+        digest.update(f"{label}\0{shape}\0".encode())
         if file not in hashed:
             hashed.add(file)
             digest.update(_sample(file))

@@ -375,3 +375,32 @@ def test_bad_settings_are_named(tmp_path):
         make_agent().try_actor()
     with pytest.raises(ValueError, match=r"env: got None; expected scans to go on with"):
         ScanRDPG.load(tmp_path / "policy.zip")
+
+
+@pytest.mark.parametrize("reward", ["relative", "log-ratio"])
+def test_a_scan_equal_to_its_reference_scores_nothing_under_any_symmetry(reward):
+    envs = make_envs(reference_headings=polygonal_spiral(GEOMETRY))
+    agent = make_agent(CoTraining(reward=reward, use_alrc=False, augment=True), envs, action_noise=None)
+    agent.actor.head[-1].weight.data.zero_()
+    agent.actor.head[-1].bias.data.zero_()
+    with torch.no_grad():  # the untrained generator is symmetric: it returns the infill
+        agent.generator.correction.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))
+    agent.train = lambda *_, **__: None  # collect only
+    agent.learn(12)
+    batch = agent.replay_buffer.newest(4)
+    rewards = agent.batch_rewards(batch)
+    torch.testing.assert_close(rewards, batch.rewards, atol=1e-5, rtol=0)
+
+
+def test_relative_rewards_refuse_batch_normalisation():
+    generator = make_generator("residual", seed=0)
+    with pytest.raises(ValueError, match="reward: got 'log-ratio' for a generator with batch normalisation"):
+        ScanRDPG(
+            "MultiInputMemoryPolicy",
+            make_envs(),
+            generator=generator,
+            generator_optimizer=torch.optim.AdamW(generator.parameters()),
+            generator_learning_rate=lambda _: 1e-3,
+            reference_headings=polygonal_spiral(GEOMETRY),
+            co_training=CoTraining(reward="log-ratio"),
+        )

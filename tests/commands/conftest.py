@@ -111,7 +111,12 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
 
 def _results(folder: Path) -> dict[str, bytes]:
     names = ("generator.safetensors", "policy.zip", "comparison.json", "comparison.csv")
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+    found = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+    if "comparison.json" in found:
+        # Where a run and its pictures lie is the one thing in which equal runs differ.
+        lines = found["comparison.json"].splitlines(keepends=True)
+        found["comparison.json"] = b"".join(x for x in lines if not x.startswith((b'  "run": ', b'  "micrographs": ')))
+    return found
 
 
 @pytest.fixture

@@ -29,9 +29,19 @@ def test_the_preset_is_where_other_settings_start() -> None:
 
 
 def test_ede96_is_the_setting_of_the_paper() -> None:
-    geometry = preset_config("ede96").geometry
+    config = preset_config("ede96")
+    geometry, agent, generator = config.geometry, config.agent, config.generator
     assert (geometry.image_size, geometry.n_segments, geometry.n_positions) == (96, 20, 20)
     assert geometry.spacing == pytest.approx(2**0.5)
+    assert (generator.kind, generator.n_static) == ("residual", 0)
+    assert (agent.reward, agent.start_from_path, agent.complete) == ("absolute", False, "replayed")
+    assert (agent.optimizer, agent.actor_learning_rate, agent.critic_learning_rate) == ("rmsprop", 5e-4, 1e-3)
+    assert (agent.weight_decay, agent.gamma, agent.max_grad_norm, agent.n_target_steps) == (1e-5, 0.97, None, 1)
+    assert (agent.first_tau, agent.tau) == (0.033, 0.003)
+    assert (agent.noise, agent.noise_theta, agent.noise_sigma) == ("ornstein-uhlenbeck", 0.1, 0.2)
+    assert (agent.buffer_scans, agent.batch_size, agent.n_environments) == (100_000, 32, 32)
+    assert config.iterations == 1_000_000
+    assert generator_preset_config("ede96").training.generator == "residual"
 
 
 def test_every_option_of_the_issue_is_there() -> None:
@@ -44,6 +54,7 @@ def test_every_option_of_the_issue_is_there() -> None:
 def test_scans_are_words() -> None:
     config = parse_comparison(["--run", "r", "--scans", "adaptive", "spiral", "raster", "--policy", "a:b"])
     assert (config.scans, config.policy) == (("adaptive", "spiral", "raster"), "a:b")
+    assert parse_comparison(["--run", "r", "--scans", "polygonal_spiral"]).scans == ("polygonal_spiral",)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +75,11 @@ def test_scans_are_words() -> None:
             "geometry: n_segments is 0; expected an integer of at least 1 (see train_rdpg --help)",
         ),
         ("--geometry.n-segments 1", "geometry.n_segments: got 1; expected at least 2 (see train_rdpg --help)"),
+        (
+            "--agent.n-environments 40",
+            "agent: batch_size: got 32 with complete 'newest'; expected at least n_environments, 40, or some scans"
+            " would never be completed (see train_rdpg --help)",
+        ),
         ("--preset slow", "preset: got 'slow'; expected one of quick, ede96"),
         ("--resume nowhere", "nowhere: found no such folder; expected a run folder"),
     ],

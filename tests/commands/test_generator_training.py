@@ -100,4 +100,20 @@ def test_the_folder_of_another_kind_of_run_is_refused(
     finished_run: Path, train_generator: Command, complaint: Callable[[], str]
 ) -> None:
     assert train_generator("--resume", finished_run) == 2
-    assert complaint().startswith(f"error: {finished_run / 'config.json'}: found settings: unknown 'agent'")
+    assert complaint() == f"error: {finished_run}: found a run of train_rdpg; expected one of train_generator"
+
+
+def test_a_generator_s_folder_is_no_run_to_compare(
+    trained: Path, compare: Command, train: Command, complaint: Callable[[], str]
+) -> None:
+    for command, option in ((compare, "--run"), (train, "--resume")):
+        assert command(option, trained) == 2
+        assert complaint() == f"error: {trained}: found a run of train_generator; expected one of train_rdpg"
+
+
+def test_it_uses_the_threads_it_is_given(
+    train_generator: Command, tmp_path: Path, tiny_generator: tuple[str, ...]
+) -> None:
+    line = ("--n-updates", "1", "--n-threads", "2", "--out", tmp_path / "run")
+    assert train_generator(*tiny_generator, *line) == 0
+    assert read_json(tmp_path / "run" / "manifest.json")["n_threads"] == 2

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from adaptive_scan.commands.building import load_data, make_agent
+from adaptive_scan.commands.building import environment_settings, load_data, make_agent
 from adaptive_scan.commands.config import (
     TrainingConfig,
     config_from_dict,
@@ -24,6 +24,8 @@ from adaptive_scan.commands.config import (
 from adaptive_scan.commands.folders import read_config, read_json
 from adaptive_scan.commands.keeping import make_logger, picture_strip
 from adaptive_scan.commands.runs import load_run
+from adaptive_scan.generators import ResidualGenerator
+from adaptive_scan.micrographs import ArrayCrops
 
 Command = Callable[..., int]
 
@@ -136,6 +138,27 @@ def test_training_starts_at_the_filling_path(finished_run: Path) -> None:
     actions, _ = agent.predict(observation, episode_start=np.ones(4, dtype=bool), deterministic=True)
     assert actions.shape == (4, 2)
     assert not actions.any()
+
+
+def test_the_paper_s_setting_makes_an_agent() -> None:
+    config = preset_config("ede96")
+    small = dataclasses.replace(config, device="cpu", agent=dataclasses.replace(config.agent, buffer_scans=64))
+    agent = make_agent(small, ArrayCrops(np.zeros((2, 96, 96), dtype=np.float32)))
+    assert isinstance(agent.generator, ResidualGenerator)
+    for part in (agent.actor, agent.critic):
+        assert isinstance(part.optimizer, torch.optim.RMSprop)
+        assert part.optimizer.param_groups[0]["weight_decay"] == 1e-5
+    assert (agent.lr_schedule(1.0), agent.critic_lr_schedule(1.0)) == (5e-4, 1e-3)
+    taus = [agent.tau_schedule(progress) for progress in (1.0, 0.95, 0.9, 0.5)]
+    assert taus == pytest.approx([0.033, 0.018, 0.003, 0.003])
+    assert "reference_headings" not in environment_settings(small)
+
+
+def test_targets_of_the_whole_scan_are_those_of_no_number_of_steps() -> None:
+    config = preset_config("quick")
+    agent = make_agent(config, ArrayCrops(np.zeros((2, 48, 48), dtype=np.float32)))
+    assert (config.agent.n_target_steps, agent.n_target_steps) == (0, config.geometry.n_segments - 1)
+    assert agent.tau == config.agent.tau
 
 
 def test_the_seed_decides_the_training_crops_and_not_those_of_the_comparison() -> None:

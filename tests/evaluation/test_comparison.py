@@ -96,6 +96,24 @@ def test_summaries_are_the_means_and_statistics_of_the_table() -> None:
         assert row.contiguous == (row.scan == "spiral")
 
 
+def test_a_second_reference_is_paired_like_the_first() -> None:
+    both, swapped = compare(second_reference="grid"), compare(reference="grid")
+    for row, other in zip(both.summaries, swapped.summaries, strict=True):
+        assert row.second is not None
+        paired = (row.second.ratio, row.second.ratio_ci95, row.second.win_rate)
+        assert paired == (other.ratio_to_reference, other.ratio_ci95, other.win_rate)
+    content = both.as_dict()["rows"][0]
+    paired = tuple(content[name] for name in ("ratio_to_grid", "ratio_to_grid_ci95", "win_rate_to_grid"))
+    assert paired == (
+        swapped.summaries[0].ratio_to_reference,
+        swapped.summaries[0].ratio_ci95,
+        swapped.summaries[0].win_rate,
+    )
+    assert {name: content[name] for name in compare().as_dict()["rows"][0]} == compare().as_dict()["rows"][0]
+    absent = compare(second_reference="raster").as_dict()["rows"][0]
+    assert [absent[name] for name in ("ratio_to_raster", "ratio_to_raster_ci95", "win_rate_to_raster")] == [None] * 3
+
+
 @pytest.mark.parametrize("name", ["spiral", "random"])
 def test_the_same_scan_twice_has_ratio_one_and_wins_half(name: str) -> None:
     (scan,) = static_contenders([name])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -13,9 +14,11 @@ from skimage.io import imread
 
 from adaptive_scan.evaluation import (
     Comparison,
+    Paired,
     compare_scans,
     comparison_csv,
     comparison_figure,
+    comparison_sentence,
     comparison_table,
     learning_figure,
     save_figure,
@@ -70,6 +73,34 @@ def test_files_are_written_whole_and_readable(comparison: Comparison, tmp_path: 
     first = written[1].read_bytes()
     write_comparison(comparison, tmp_path / "out")
     assert written[1].read_bytes() == first
+
+
+def test_origin_stands_beside_the_figures(comparison: Comparison, tmp_path: Path) -> None:
+    written = write_comparison(comparison, tmp_path, origin={"run": "runs/a", "micrographs": None})
+    content = json.loads(written[-1].read_text())
+    assert content == {"run": "runs/a", "micrographs": None, **json.loads(json.dumps(comparison.as_dict()))}
+
+
+@pytest.mark.parametrize(
+    ("paired", "sentence"),
+    [
+        (Paired(1.004, (0.99, 1.02), 0.5), "ratio 1.004 [0.990, 1.020]: no difference shown"),
+        (Paired(0.9, (0.85, 0.95), 0.8), "ratio 0.900 [0.850, 0.950]: lower loss"),
+        (Paired(1.2, (1.1, 1.3), 0.1), "ratio 1.200 [1.100, 1.300]: higher loss"),
+        (Paired(1.0002, (1.0001, 1.0003), 0.1), "ratio 1.000 [1.000, 1.000]: no difference shown"),
+        (Paired(1.2, None, 0.1), "ratio 1.200, no interval: no difference shown"),
+        (Paired(None, None, 0.5), None),
+        (None, None),
+    ],
+)
+def test_sentence_says_what_the_interval_shows(
+    comparison: Comparison, paired: Paired | None, sentence: str | None
+) -> None:
+    summaries = [dataclasses.replace(summary, second=paired) for summary in comparison.summaries]
+    given = dataclasses.replace(comparison, summaries=summaries, second_reference="grid")
+    expected = None if sentence is None else f"raster against grid (linear): {sentence}"
+    assert comparison_sentence(given, "raster", "linear") == expected
+    assert comparison_sentence(given, "grid", "linear") is None
 
 
 def test_degenerate_comparison_is_still_valid_json(tmp_path: Path) -> None:

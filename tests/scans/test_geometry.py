@@ -127,7 +127,7 @@ def test_bad_paths_are_refused() -> None:
         fixed.path(np.zeros(3))
     with pytest.raises(ValueError, match="non-finite"):
         fixed.path(np.full((1, 3), np.nan))
-    with pytest.raises(ValueError, match="spacings hold 1.0; expected numbers in"):
+    with pytest.raises(ValueError, match=r"spacings hold 1\.0; expected numbers in"):
         fixed.path(np.zeros((1, 3)), np.ones((1, 3)))
     with pytest.raises(ValueError, match=r"spacings have shape \(3,\)"):
         free.path(np.zeros((1, 3)), np.ones(3))
