@@ -73,7 +73,7 @@ def make_sides() -> dict[str, Steered]:
     generic = RecurrentPPO(
         "MultiInputLstmPolicy",
         envs[1],
-        policy_kwargs={"lstm_hidden_size": HIDDEN_SIZE, "n_lstm_layers": N_LAYERS, "net_arch": [256]},
+        policy_kwargs={"lstm_hidden_size": HIDDEN_SIZE, "n_lstm_layers": N_LAYERS, "net_arch": [64]},
         device="cpu",
         seed=0,
     )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-settings.register_profile("house", deadline=None, max_examples=40)
+# The same examples in every run: a change fails by what it does, not by what was drawn.
+settings.register_profile("house", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("house")
 
 

@@ -238,7 +238,7 @@ class MemoryPolicy(BasePolicy):
         )
         self.action_size = get_action_dim(action_space)
         # A linear critic would be linear in the action, and its best action always the largest one.
-        self.net_arch = [256] if net_arch is None else list(net_arch)
+        self.net_arch = [64] if net_arch is None else list(net_arch)
         self._memory, self._memory_kwargs = memory, dict(memory_kwargs or {})
         self._own_arguments = {
             "memory": memory,

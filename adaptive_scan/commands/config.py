@@ -61,7 +61,7 @@ class AgentSettings:
     """Layers of the memory."""
     observe_image: bool = False
     """Whether the actor sees the partial scan itself besides the last segment."""
-    net_arch: tuple[int, ...] = (256,)
+    net_arch: tuple[int, ...] = (64,)
     """Hidden units of actor and critic between memory and output."""
     start_from_path: bool = True
     """Whether the actor's output is a correction to the static filling path, zero at first; else it is free."""
@@ -321,7 +321,7 @@ def _ede96() -> TrainingConfig:
             hidden_size=256,
             n_layers=2,
             observe_image=False,
-            net_arch=(256,),
+            net_arch=(64,),
             start_from_path=False,
             reward="absolute",
             complete="replayed",

@@ -36,7 +36,9 @@ def uniform_grid(dose: int, image_size: int) -> NDArray[np.float32]:
         [[1.5, 1.5], [1.5, 5.5], [5.5, 1.5], [5.5, 5.5]]
     """
     _check_pixels(dose, image_size)
-    n_rows = _whole_rows(dose) or round(math.sqrt(dose))
+    n_rows = _whole_rows(dose)
+    if n_rows is None or max(n_rows, dose // n_rows) > image_size:
+        n_rows = round(math.sqrt(dose))
     # Rounding the running total spreads the longer rows evenly over the field.
     totals = np.floor(np.arange(n_rows + 1) * dose / n_rows + 0.5).astype(int)
     rows = cell_centres(n_rows, image_size)
