@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from adaptive_scan.agents import RecurrentTD3
 from adaptive_scan.evaluation import compare_scans, measure
 from adaptive_scan.generators import NearestCompleter
 from adaptive_scan.scans import PRESETS, STATIC_SCANS
@@ -152,6 +153,16 @@ def test_the_example_s_factory_fits_runs_of_the_quick_preset(custom_policy):
     )
     assert comparison.dose == 100
     assert comparison.policies == ("open_space",)
+
+
+def test_the_example_of_the_hidden_velocity_learns_saves_loads_and_evaluates(tmp_path, capsys):
+    hidden_velocity = load(ROOT / "examples" / "hidden_velocity.py")
+    seen, _ = hidden_velocity.make_pendulum().reset(seed=0)
+    np.testing.assert_allclose(np.hypot(*seen), 1.0, rtol=1e-6)  # an angle, and nothing else
+    got = hidden_velocity.main(steps=1_640, path=tmp_path / "model.zip")
+    assert -2_000 < got < -500
+    assert f"model.zip: return {got:.0f} +- " in capsys.readouterr().out
+    assert RecurrentTD3.load(tmp_path / "model.zip", device="cpu").num_timesteps == 1_640
 
 
 def test_pictures_of_the_documentation_are_those_of_the_script(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adaptive_scan.trees import TreeFileError, read_tree, tree_to_bytes, write_tree
+from adaptive_scan.trees import TreeFileError, decode_tree, encode_tree, read_tree, tree_to_bytes, write_tree
 
 
 def test_tree_comes_back_equal(tmp_path: Path) -> None:
@@ -65,6 +66,41 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
 
 def test_equal_trees_are_equal_bytes() -> None:
     assert len({tree_to_bytes({"weights": torch.ones(3), "step": [1, 2]}) for _ in range(30)}) == 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place with a name."""
+
+    row: int
+    names: tuple[str, ...]
+
+
+def test_known_classes_and_instances_of_dataclasses_are_written_by_name() -> None:
+    known: dict[str, type] = {"Place": Place, "int": int}
+    tree = {"kinds": [int, (Place, Place(3, ("a", "b")))], 1: (2,)}
+    written = encode_tree(tree, {}, known)
+    assert written["__items__"][0][1] == [
+        {"__class__": "int"},
+        {"__tuple__": [{"__class__": "Place"}, {"__instance__": ["Place", 3, {"__tuple__": ["a", "b"]}]}]},
+    ]
+    read = decode_tree(written, {}, known)
+    assert read == tree
+    assert type(read["kinds"][1][1]) is Place
+    with pytest.raises(TypeError, match="tree: got a type"):
+        encode_tree([float], {}, known)
+    with pytest.raises(TypeError, match="tree: got a Place"):
+        encode_tree(Place(1, ()), {})
+    # Of other classes no instances are made, and unknown ones are not found.
+    for foreign in ({"__instance__": ["int", 3]}, {"__class__": "float"}, {"__instance__": ["Other"]}):
+        with pytest.raises(KeyError):
+            decode_tree(foreign, {}, known)
+
+
+def test_endless_nesting_is_named(tmp_path: Path) -> None:
+    save_file({}, tmp_path / "state.safetensors", metadata={"tree": "[" * 100_000})
+    with pytest.raises(TreeFileError, match="expected a whole safetensors file with a tree"):
+        read_tree(tmp_path / "state.safetensors")
 
 
 @pytest.mark.parametrize("structure", ['{"__items__": 3}', '{"__items__": [[[1], 2]]}', '{"__tensor__": "9"}', "{"])

@@ -1,20 +1,27 @@
 """Agents: recurrent deterministic policy gradients, memories, replay, and static policies."""
 
-from adaptive_scan.agents.memories import MEMORIES, Memory, RecurrentMemory, make_memory
+from adaptive_scan.agents.dnc import DncMemory
+from adaptive_scan.agents.memories import MEMORIES, make_memory
+from adaptive_scan.agents.memory import Memory, MemoryState
 from adaptive_scan.agents.noise import ExplorationNoise, GaussianNoise, OrnsteinUhlenbeckNoise
 from adaptive_scan.agents.policies import CnnMemoryPolicy, MemoryPolicy, MultiInputMemoryPolicy
+from adaptive_scan.agents.recurrent import RecurrentMemory
 from adaptive_scan.agents.recurrent_td3 import RDPG, RecurrentTD3
-from adaptive_scan.agents.replay import EpisodeBatch, EpisodeReplayBuffer, FieldSpec
+from adaptive_scan.agents.replay import BurnIn, EpisodeBatch, EpisodeReplayBuffer, FieldSpec
+from adaptive_scan.agents.replay_files import ReplayFileError
 from adaptive_scan.agents.scan_rdpg import CoTraining, ScanExamples, ScanRDPG, ScanReplayBuffer
 from adaptive_scan.agents.static import StaticScanPolicy
 from adaptive_scan.agents.storage import ModelFileError
-from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets
+from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets, saturation
+from adaptive_scan.agents.transformer import TransformerMemory
 
 __all__ = [
     "MEMORIES",
     "RDPG",
+    "BurnIn",
     "CnnMemoryPolicy",
     "CoTraining",
+    "DncMemory",
     "EpisodeBatch",
     "EpisodeReplayBuffer",
     "ExplorationNoise",
@@ -22,18 +29,22 @@ __all__ = [
     "GaussianNoise",
     "Memory",
     "MemoryPolicy",
+    "MemoryState",
     "ModelFileError",
     "MultiInputMemoryPolicy",
     "OrnsteinUhlenbeckNoise",
     "RecurrentMemory",
     "RecurrentTD3",
+    "ReplayFileError",
     "ScanExamples",
     "ScanRDPG",
     "ScanReplayBuffer",
     "StaticScanPolicy",
+    "TransformerMemory",
     "actor_loss",
     "critic_loss",
     "make_memory",
     "masked_mean",
     "n_step_targets",
+    "saturation",
 ]

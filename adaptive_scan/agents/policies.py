@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import Any
+import os
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from adaptive_scan.agents.memories import MemoryState, make_memory
-from adaptive_scan.agents.replay import Observations
+from adaptive_scan.agents.replay import BurnIn, Observations
+from adaptive_scan.agents.storage import load_policy, save_policy
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU}
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -73,7 +75,7 @@ class SequenceEncoder(nn.Module):
         self.observation_space = observation_space
         self.normalize_images = normalize_images
         self.features_extractor = features_extractor
-        self.memory = make_memory(memory, features_extractor.features_dim + action_size, **memory_kwargs)
+        self.memory = make_memory(memory, int(features_extractor.features_dim) + action_size, **memory_kwargs)
         self.output_size = self.memory.output_size
 
     def forward(
@@ -98,6 +100,25 @@ class SequenceEncoder(nn.Module):
         ready: Any = preprocess_obs(flat, self.observation_space, normalize_images=self.normalize_images)
         features = self.features_extractor(ready).reshape(n_sequences, n_steps, -1)
         return self.memory(torch.cat([features, previous_actions], dim=-1), state)
+
+    def start_state(self, burn_in: BurnIn | None) -> MemoryState | None:
+        """State of the memory before slices of episodes, warmed up on the steps before them.
+
+        The memory runs over these from its initial state and without a gradient (Kapturowski et al. 2019, "Recurrent
+        experience replay in distributed reinforcement learning", section 3); slices that begin with their episode get
+        the initial state itself, and their gradient reaches it where it is learned.
+
+        Args:
+            burn_in: The steps before the slices; None for whole episodes.
+
+        Returns:
+            The state, or None for the initial one.
+        """
+        if burn_in is None:
+            return None
+        with torch.no_grad():
+            _, state = self(burn_in.observations, burn_in.previous_actions)
+        return self.memory.reset_state(state, burn_in.is_start)
 
 
 class MemoryActor(nn.Module):
@@ -138,8 +159,15 @@ class MemoryActor(nn.Module):
         self, observations: Observations, previous_actions: Tensor, state: MemoryState | None = None
     ) -> tuple[Tensor, MemoryState]:
         """Actions on [-1, 1] for each step (n_sequences, n_steps, action_size), and the memory's state."""
+        before_tanh, state = self.before_tanh(observations, previous_actions, state)
+        return torch.tanh(before_tanh), state
+
+    def before_tanh(
+        self, observations: Observations, previous_actions: Tensor, state: MemoryState | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        """What the tanh is applied to (n_sequences, n_steps, action_size), and the memory's state."""
         latents, state = self.encoder(observations, previous_actions, state)
-        return torch.tanh(self.head(latents)), state
+        return self.head(latents), state
 
 
 class MemoryCritic(nn.Module):
@@ -172,9 +200,9 @@ class MemoryCritic(nn.Module):
             _mlp(encoder.output_size + action_size, net_arch, 1, activation) for _ in range(n_critics)
         )
 
-    def encode(self, observations: Observations, previous_actions: Tensor) -> Tensor:
+    def encode(self, observations: Observations, previous_actions: Tensor, state: MemoryState | None = None) -> Tensor:
         """Latents for each step, shape (n_sequences, n_steps, output_size)."""
-        return self.encoder(observations, previous_actions)[0]
+        return self.encoder(observations, previous_actions, state)[0]
 
     def values(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
         """Value of an action at each step, one tensor (n_sequences, n_steps) for each head."""
@@ -189,7 +217,7 @@ class MemoryPolicy(BasePolicy):
         observation_space: Space of the observations.
         action_space: A Box.
         lr_schedule: Learning rate over the remaining progress.
-        memory: Name of the memory: ``"lstm"`` or ``"gru"``.
+        memory: Name of the memory, in :data:`~adaptive_scan.agents.MEMORIES`.
         memory_kwargs: Its settings, such as ``hidden_size`` and ``n_layers``.
         net_arch: Hidden units of the heads of actor and critic.
         activation: Activation of the heads, by name.
@@ -228,6 +256,10 @@ class MemoryPolicy(BasePolicy):
         optimizer: str = "adam",
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        if isinstance(observation_space, spaces.Dict) and features_extractor_class in (FlattenExtractor, NatureCNN):
+            raise ValueError(
+                f"policy: got {type(self).__name__} for Dict observations; expected MultiInputMemoryPolicy"
+            )
         super().__init__(
             observation_space,
             action_space,
@@ -261,10 +293,18 @@ class MemoryPolicy(BasePolicy):
         self.critic = MemoryCritic(self._make_encoder(), self.net_arch, self.action_size, head, n_critics)
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.actor_target.eval()
+        self.critic_target.eval()
         make_optimizer = _choose("optimizer", optimizer, OPTIMIZERS)
         for part in (self.actor, self.critic):
             rate = {"lr": lr_schedule(1.0)}
             part.optimizer = make_optimizer(part.parameters(), **rate, **(optimizer_kwargs or {}))
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Put actor and critic into training or evaluation mode; their targets never train."""
+        self.actor.train(mode)
+        self.critic.train(mode)
+        self.training = mode
 
     def _make_encoder(self) -> SequenceEncoder:
         return SequenceEncoder(
@@ -363,6 +403,32 @@ class MemoryPolicy(BasePolicy):
             raise ValueError(f"observation: got {found}; expected a dict of {sorted(self.observation_space)}")
         parts = {key: _as_batch(observation[key], space, device) for key, space in self.observation_space.items()}
         return {key: part for key, (part, _) in parts.items()}, any(batched for _, batched in parts.values())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the networks as safetensors with a JSON header; the states of the optimisers are not in it.
+
+        Stable-Baselines3's own features extractors are written by name; :meth:`load` asks for others.
+
+        Args:
+            path: File to write; it appears by rename.
+        """
+        save_policy(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: torch.device | str = "auto", **settings: Any) -> Self:
+        """Rebuild a policy from :meth:`save`'s file, to predict with.
+
+        Args:
+            path: File to read.
+            device: Where the networks go.
+            settings: Settings that replace the stored ones, or could not be written.
+
+        Raises:
+            TreeFileError: If the file is missing or broken.
+            ModelFileError: If it holds no policy, or one of a later version.
+            ValueError: If a setting that could not be written is not passed again.
+        """
+        return load_policy(cls, path, device=device, **settings)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {

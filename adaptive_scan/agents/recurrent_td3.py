@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule, polyak_update, update_learning_rate
 from torch import Tensor
 
 from adaptive_scan.agents.noise import ExplorationNoise
+from adaptive_scan.agents.passes import PASSES
+from adaptive_scan.agents.pickle_free import PickleFreeAlgorithm
 from adaptive_scan.agents.policies import (
     CnnMemoryPolicy,
     MemoryActor,
@@ -24,12 +24,10 @@ from adaptive_scan.agents.policies import (
     MultiInputMemoryPolicy,
 )
 from adaptive_scan.agents.replay import EpisodeBatch, EpisodeReplayBuffer
-from adaptive_scan.agents.storage import load_model, save_model
-from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets
-from adaptive_scan.trees import read_tree, write_tree
+from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets, saturation
 
 
-class RecurrentTD3(OffPolicyAlgorithm):
+class RecurrentTD3(PickleFreeAlgorithm):
     """Twin delayed deterministic policy gradients with memories, replaying whole episodes.
 
     Heess et al. 2015 (arXiv:1512.04455) with the additions of Fujimoto et al. 2018 (arXiv:1802.09477). Each batch is a
@@ -60,6 +58,13 @@ class RecurrentTD3(OffPolicyAlgorithm):
         use_target_actor: Whether targets take the target actor's action, or the live actor's as the adaptive-scan paper
             does.
         max_grad_norm: Bound of the gradient norm of actor and critic; None is no bound.
+        saturation_penalty: Weight of :func:`~adaptive_scan.agents.saturation` in the actor's loss: an actor that an
+            uninformed critic has driven deep into its tanh gets no gradient to come back.
+        replay_buffer_class: Kind of the replay buffer; None is :class:`~adaptive_scan.agents.EpisodeReplayBuffer`.
+        replay_buffer_kwargs: Its settings beyond the spaces and sizes: slices with burn-in, priorities.
+        compile_networks: Whether ``torch.compile`` translates the passes of learning; decisions stay as they are.
+        mixed_precision: Whether the passes of learning run in bfloat16 where ``torch.autocast`` says so; weights and
+            losses stay in float32.
         policy_kwargs: Settings of :class:`~adaptive_scan.agents.MemoryPolicy`.
         stats_window_size: Episodes in the running means of the log.
         tensorboard_log: Folder for TensorBoard.
@@ -68,7 +73,8 @@ class RecurrentTD3(OffPolicyAlgorithm):
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        ValueError: If the length of the longest episode is neither given nor known.
+        ValueError: If the length of the longest episode is neither given nor known, the replay buffer keeps no
+            episodes, or there is no compiler for ``compile_networks``.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -81,7 +87,7 @@ class RecurrentTD3(OffPolicyAlgorithm):
     actor_target: MemoryActor
     critic: MemoryCritic
     critic_target: MemoryCritic
-    replay_buffer: EpisodeReplayBuffer  # type: ignore[assignment]
+    replay_buffer: EpisodeReplayBuffer
 
     def __init__(
         self,
@@ -107,6 +113,11 @@ class RecurrentTD3(OffPolicyAlgorithm):
         target_noise_clip: float = 0.5,
         use_target_actor: bool = True,
         max_grad_norm: float | None = None,
+        saturation_penalty: float = 0.0,
+        replay_buffer_class: type[EpisodeReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        compile_networks: bool = False,
+        mixed_precision: bool = False,
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -126,7 +137,8 @@ class RecurrentTD3(OffPolicyAlgorithm):
             train_freq=train_freq,
             gradient_steps=gradient_steps,
             action_noise=action_noise,
-            replay_buffer_class=EpisodeReplayBuffer,  # type: ignore[arg-type]
+            replay_buffer_class=replay_buffer_class or EpisodeReplayBuffer,  # type: ignore[arg-type]
+            replay_buffer_kwargs=replay_buffer_kwargs,
             policy_kwargs=policy_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
@@ -148,6 +160,10 @@ class RecurrentTD3(OffPolicyAlgorithm):
         self.target_noise_clip = target_noise_clip
         self.use_target_actor = use_target_actor
         self.max_grad_norm = max_grad_norm
+        self.saturation_penalty = saturation_penalty
+        self.stats_window_size = stats_window_size
+        self.compile_networks = compile_networks
+        self.mixed_precision = mixed_precision
         self._memory_state: tuple[np.ndarray, ...] | None = None
         self._is_inside_step = False
         if _init_setup_model:
@@ -156,7 +172,7 @@ class RecurrentTD3(OffPolicyAlgorithm):
     def _setup_model(self) -> None:
         self.rng = np.random.default_rng(self.seed)
         if self.replay_buffer is None:
-            self.replay_buffer = self._make_replay_buffer()
+            self._add_replay_buffer()
         super()._setup_model()
         # On the CPU, so that every device sees the same noise and can take over the generator's state.
         self.torch_rng = torch.Generator().manual_seed(int(self.rng.integers(2**63)))
@@ -165,26 +181,47 @@ class RecurrentTD3(OffPolicyAlgorithm):
         self.tau_schedule = FloatSchedule(self.tau)
         self.actor, self.critic = self.policy.actor, self.policy.critic
         self.actor_target, self.critic_target = self.policy.actor_target, self.policy.critic_target
+        self._passes = PASSES.compiled(self.device) if self.compile_networks else PASSES
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed everything random anew: networks, environments, warm-up, the noise of the targets, and replay."""
+        super().set_random_seed(seed)
+        if seed is not None and hasattr(self, "torch_rng"):  # otherwise the model is being set up
+            self.rng = np.random.default_rng(seed)
+            self.replay_buffer.rng = np.random.default_rng(int(self.rng.integers(2**63)))
+            self.torch_rng.manual_seed(int(self.rng.integers(2**63)))
+
+    def _add_replay_buffer(self) -> None:
+        self.replay_buffer = self._make_replay_buffer()
+        if self.verbose >= 1 and self.env is not None:
+            print(self.replay_buffer.memory_report())
 
     def _make_replay_buffer(self) -> EpisodeReplayBuffer:
-        return EpisodeReplayBuffer(
+        make: Any = self.replay_buffer_class
+        if not issubclass(make, EpisodeReplayBuffer):
+            raise ValueError(f"replay_buffer_class: got {make.__name__}; expected EpisodeReplayBuffer or a kind of it")
+        return make(
             self.buffer_size if self.env is not None else 1,  # a model that only predicts replays nothing
             self.observation_space,
             self.action_space,
             self.device,
             n_envs=self.n_envs,
-            max_episode_steps=self._longest_episode(),
-            seed=int(self.rng.integers(2**63)),
+            **{
+                "max_episode_steps": self._longest_episode(),
+                "seed": int(self.rng.integers(2**63)),
+                **self.replay_buffer_kwargs,
+            },
         )
 
     def _longest_episode(self) -> int:
-        """Steps of the longest episode, as given or as the environment's specification has it."""
+        """Steps of the longest episode, as given or as the environments' specifications have it."""
         if self.max_episode_steps is None and self.env is not None:
             try:
-                spec = self.env.get_attr("spec")[0]
+                specs = self.env.get_attr("spec")
             except AttributeError:  # vectorised environments need not have one
-                spec = None
-            self.max_episode_steps = None if spec is None else spec.max_episode_steps
+                specs = [None]
+            limits = [spec.max_episode_steps for spec in specs if spec is not None and spec.max_episode_steps]
+            self.max_episode_steps = max(limits) if len(limits) == len(specs) else None
         if self.max_episode_steps is None:
             if self.env is None:
                 return 1
@@ -196,7 +233,7 @@ class RecurrentTD3(OffPolicyAlgorithm):
         had_none = self.env is None
         super().set_env(env, force_reset)
         if had_none:
-            self.replay_buffer = self._make_replay_buffer()
+            self._add_replay_buffer()
 
     # Collecting
 
@@ -300,21 +337,31 @@ class RecurrentTD3(OffPolicyAlgorithm):
     def _update(self, batch: EpisodeBatch, rewards: Tensor) -> None:
         self._n_updates += 1
         n_time = batch.actions.shape[1]
-        live_actions, _ = self.actor(batch.observations, batch.previous_actions)
-        with torch.no_grad():
-            targets = self._targets(batch, rewards, live_actions)
-        latents = self.critic.encode(batch.observations, batch.previous_actions)[:, :n_time]
-        q_values = self.critic.values(latents, batch.actions)
-        loss = critic_loss(q_values, targets, batch.mask)
+        seen = (batch.observations, batch.previous_actions, batch.burn_in)
         update_targets = self._n_updates % self.policy_delay == 0
         update_actor = update_targets and self._n_updates > self.actor_learning_starts
-        if update_actor:
-            # One pass serves both: the latents are the replayed ones, and only the actor takes this gradient.
-            live_values = self.critic.values(latents.detach(), live_actions[:, :n_time])[0]
-            policy_loss = actor_loss(live_values, batch.mask)
+        live_actions, live_values = None, None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            if update_actor or not self.use_target_actor:
+                with torch.set_grad_enabled(update_actor):
+                    before_tanh = self._passes.act(self.actor, *seen)
+                    live_actions = torch.tanh(before_tanh)
+            with torch.no_grad():
+                targets = self._targets(batch, rewards, live_actions)
+            latents = self._passes.encode(self.critic, *seen)[:, :n_time]
+            q_values = self._passes.values(self.critic, latents, batch.actions)
+            if update_actor and live_actions is not None:
+                # One pass serves both: the latents are the replayed ones, and only the actor takes this gradient.
+                live_values = self._passes.values(self.critic, latents.detach(), live_actions[:, :n_time])[0]
+        loss = critic_loss(q_values, targets, batch.mask, batch.weights)
+        measured = {"critic_loss": loss, "mean_value": masked_mean(q_values[0], batch.mask)}
+        if live_values is not None:
+            policy_loss = measured["actor_loss"] = actor_loss(live_values, batch.mask)
+            if self.saturation_penalty > 0:
+                measured["saturation"] = saturation(before_tanh[:, :n_time], batch.mask)
+                policy_loss = policy_loss + self.saturation_penalty * measured["saturation"]
             self.actor.optimizer.zero_grad()
             policy_loss.backward(inputs=list(self.actor.parameters()))
-            self.logger.record_mean("train/actor_loss", policy_loss.item())
         self.critic.optimizer.zero_grad()
         loss.backward()
         self._step(self.critic)
@@ -322,20 +369,28 @@ class RecurrentTD3(OffPolicyAlgorithm):
             self._step(self.actor)
         if update_targets:
             self._update_targets()
-        self.logger.record_mean("train/critic_loss", loss.item())
-        self.logger.record_mean("train/mean_value", masked_mean(q_values[0].detach(), batch.mask).item())
+        if batch.weights is not None:
+            self.replay_buffer.update_priorities(batch.indices, (q_values[0] - targets).abs().detach(), batch.mask)
+        self._log_update(measured)
 
-    def _targets(self, batch: EpisodeBatch, rewards: Tensor, live_actions: Tensor) -> Tensor:
+    def _log_update(self, measured: dict[str, Tensor]) -> None:
+        # One copy from the device: each of them waits for all that is under way there.
+        numbers = torch.stack([value.detach() for value in measured.values()]).tolist()
+        for name, number in zip(measured, numbers, strict=True):
+            self.logger.record_mean(f"train/{name}", number)
+
+    def _targets(self, batch: EpisodeBatch, rewards: Tensor, live_actions: Tensor | None) -> Tensor:
         """Targets of the critic, shape (n_episodes, n_steps)."""
+        seen = (batch.observations, batch.previous_actions, batch.burn_in)
         actions = live_actions
-        if self.use_target_actor:
-            actions, _ = self.actor_target(batch.observations, batch.previous_actions)
+        if self.use_target_actor or actions is None:
+            actions = torch.tanh(self._passes.act(self.actor_target, *seen))
         if self.target_policy_noise > 0:
             noise = torch.randn(actions.shape, generator=self.torch_rng).to(actions.device)
             noise = (noise * self.target_policy_noise).clamp(-self.target_noise_clip, self.target_noise_clip)
             actions = (actions + noise).clamp(-1.0, 1.0)
-        latents = self.critic_target.encode(batch.observations, batch.previous_actions)
-        values = torch.stack(self.critic_target.values(latents, actions)).amin(dim=0)
+        latents = self._passes.encode(self.critic_target, *seen)
+        values = torch.stack(self._passes.values(self.critic_target, latents, actions)).amin(dim=0)
         return n_step_targets(
             rewards, values[:, 1:], batch.lengths, batch.terminated, gamma=self.gamma, n_steps=self.n_target_steps
         )
@@ -347,115 +402,36 @@ class RecurrentTD3(OffPolicyAlgorithm):
 
     def _update_targets(self) -> None:
         tau = self.tau_schedule(self._current_progress_remaining)
-        polyak_update(self.critic.parameters(), self.critic_target.parameters(), tau)
+        pairs: list[tuple[torch.nn.Module, torch.nn.Module]] = [(self.critic, self.critic_target)]
         if self.use_target_actor:
-            polyak_update(self.actor.parameters(), self.actor_target.parameters(), tau)
-
-    # Files
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", "actor.optimizer", "critic.optimizer"], []
-
-    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
-        """Write the model as a zip of JSON and safetensors entries; nothing in it needs pickle.
-
-        Args:
-            path: File to write; ``.zip`` is added where a suffix is missing. It appears by rename.
-            exclude: Part of Stable-Baselines3's signature; what is written is fixed by the format.
-            include: Likewise.
-        """
-        save_model(self, path)
-
-    @classmethod
-    def load(  # type: ignore[override]
-        cls, path: Any, env: GymEnv | None = None, device: torch.device | str = "auto", **kwargs: Any
-    ) -> Self:
-        """Rebuild a model from :meth:`save`'s file.
-
-        Args:
-            path: File to read.
-            env: Environment to go on with; without one the model predicts.
-            device: Where the networks go.
-            kwargs: Settings that replace the stored ones.
-
-        Raises:
-            ModelFileError: If the file is missing, broken, or holds an entry this format does not know.
-        """
-        return load_model(cls, path, env=env, device=device, **kwargs)
-
-    def save_replay_buffer(self, path: Any) -> None:
-        """Write the replay buffer as safetensors with a JSON header; the file appears by rename."""
-        write_tree(path, self.replay_buffer.state_dict())
-
-    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
-        """Read :meth:`save_replay_buffer`'s file into this model's buffer.
-
-        Args:
-            path: File to read.
-            truncate_last_traj: Whether unfinished episodes are dropped, as they must be where the environments do not
-                go on in the middle of them.
-
-        Raises:
-            TreeFileError: If the file is missing or broken.
-            ValueError: If it does not fit the buffer.
-        """
-        self.replay_buffer.load_state_dict(read_tree(path))
-        if truncate_last_traj:
-            self.replay_buffer.forget_open_episodes()
-
-    def training_state(self) -> dict[str, Any]:
-        """Everything that learning changes, for a checkpoint from which training goes on to the last bit.
-
-        Take it between updates, for instance in a callback's ``on_rollout_start``; taken inside a step, episodes begin
-        anew. Its tensors and arrays are the model's own, not copies: write them before learning goes on. The
-        environment's state is not in it.
-        """
-        noise = self.action_noise
-        return {
-            "parameters": self.get_parameters(),
-            "replay": self.replay_buffer.state_dict(),
-            "noise": noise.state_dict() if isinstance(noise, ExplorationNoise) else None,
-            "rng": self.rng.bit_generator.state,
-            "torch_rng": self.torch_rng.get_state(),
-            "num_timesteps": self.num_timesteps,
-            "n_updates": self._n_updates,
-            "episode_num": self._episode_num,
-            "last_obs": None if self._is_inside_step else self._last_obs,
-            "last_original_obs": None if self._vec_normalize_env is None else self._last_original_obs,
-            "last_episode_starts": self._last_episode_starts,
-            "memory_state": self._memory_state,
-        }
-
-    def load_training_state(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`training_state`; call ``learn`` with ``reset_num_timesteps=False`` afterwards."""
-        # Optimisers keep the tensors they are given.
-        self.set_parameters(copy.deepcopy(state["parameters"]), exact_match=True)
-        self.replay_buffer.load_state_dict(state["replay"])
-        if isinstance(self.action_noise, ExplorationNoise) and state["noise"] is not None:
-            self.action_noise.load_state_dict(state["noise"])
-        self.rng.bit_generator.state = state["rng"]
-        self.torch_rng.set_state(torch.as_tensor(state["torch_rng"], device="cpu"))
-        self.num_timesteps = int(state["num_timesteps"])
-        self._n_updates = int(state["n_updates"])
-        self._episode_num = int(state["episode_num"])
-        self._is_inside_step = False
-        self._last_obs = state["last_obs"]
-        self._last_original_obs = state.get("last_original_obs")
-        self._last_episode_starts = state["last_episode_starts"]
-        memory = state["memory_state"]
-        self._memory_state = None if memory is None else tuple(np.asarray(part) for part in memory)
+            pairs.append((self.actor, self.actor_target))
+        for online, target in pairs:
+            polyak_update(online.parameters(), target.parameters(), tau)
+            # Means that the online network's layers keep are no weights: the target takes them as they are.
+            for own, value in zip(target.buffers(), online.buffers(), strict=True):
+                own.copy_(value)
 
     def learn(
         self,
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 4,
-        tb_log_name: str = "RecurrentTD3",
+        tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Collect and learn for ``total_timesteps`` steps, as every Stable-Baselines3 algorithm does."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        """Collect and learn for ``total_timesteps`` steps, as every Stable-Baselines3 algorithm does.
+
+        Args:
+            total_timesteps: Steps to take, over all environments.
+            callback: Callback, or a list of them.
+            log_interval: Episodes between two lines of the log.
+            tb_log_name: Folder of the run within the TensorBoard log; None is the name of the class.
+            reset_num_timesteps: Whether steps are counted from zero; otherwise learning goes on.
+            progress_bar: Whether a progress bar is shown.
+        """
+        name = type(self).__name__ if tb_log_name is None else tb_log_name
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
 
 class RDPG(RecurrentTD3):

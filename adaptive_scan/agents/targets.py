@@ -77,18 +77,45 @@ def n_step_targets(
     return torch.where(inside, targets, 0)
 
 
-def critic_loss(q_values: tuple[Tensor, ...], targets: Tensor, mask: Tensor) -> Tensor:
+def critic_loss(q_values: tuple[Tensor, ...], targets: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
     """Sum over critics of the mean squared error to the targets (Fujimoto et al. 2018, algorithm 1).
+
+    With importance weights w_i of the episodes, sum_i w_i sum_t m_it (q_it - y_it)^2 / sum_it m_it for each critic
+    (Schaul et al. 2016, arXiv:1511.05952, algorithm 1): the weights scale errors and leave the step count alone.
 
     Args:
         q_values: One tensor (n_episodes, n_steps) for each critic.
         targets: Shape (n_episodes, n_steps).
         mask: 1 where the step took place, shape (n_episodes, n_steps).
+        weights: Shape (n_episodes,); None weighs all alike.
+
+    Example:
+        >>> q, y, mask = torch.tensor([[3.0], [1.0]]), torch.zeros(2, 1), torch.ones(2, 1)
+        >>> critic_loss((q,), y, mask), critic_loss((q,), y, mask, torch.tensor([1.0, 0.5]))
+        (tensor(5.), tensor(4.7500))
     """
-    losses = [masked_mean((q - targets) ** 2, mask) for q in q_values]
-    return torch.stack(losses).sum()
+    errors = [(q - targets) ** 2 for q in q_values]
+    if weights is not None:
+        errors = [weights[:, None] * error for error in errors]
+    return torch.stack([masked_mean(error, mask) for error in errors]).sum()
 
 
 def actor_loss(live_q_values: Tensor, mask: Tensor) -> Tensor:
     """Minus the mean value of the live actions; its gradient is the deterministic policy gradient."""
     return -masked_mean(live_q_values, mask)
+
+
+def saturation(before_tanh: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared excess of an actor's outputs over 1.5 before the tanh, which there passes 18 % of a gradient.
+
+    sum_i max(|x_i| - 1.5, 0)^2 of each step's components x_i, averaged over the steps that took place.
+
+    Args:
+        before_tanh: Shape (n_episodes, n_steps, action_size).
+        mask: 1 where the step took place, shape (n_episodes, n_steps).
+
+    Example:
+        >>> saturation(torch.tensor([[[-2.5], [1.0]]]), torch.ones(1, 2))
+        tensor(0.5000)
+    """
+    return masked_mean(torch.relu(before_tanh.abs() - 1.5).square().sum(dim=-1), mask)

@@ -39,10 +39,10 @@ def test_state_has_the_environments_on_its_second_axis(memory, n_parts, rng):
     assert [part.shape for part in policy.initial_state(4)] == [part.shape for part in state]
 
 
-@pytest.mark.parametrize("memory", ["lstm", "gru"])
+@pytest.mark.parametrize("memory", ["lstm", "gru", "dnc", "transformer"])
 @pytest.mark.parametrize("learned", [False, True])
 def test_step_by_step_equals_the_actor_over_the_whole_sequence(memory, learned, rng):
-    policy = make(memory, memory_kwargs={"hidden_size": 6, "learned_initial_state": learned})
+    policy = make(memory, memory_kwargs={"hidden_size": 8, "learned_initial_state": learned})
     if learned:
         torch.nn.init.normal_(policy.actor.encoder.memory.first_state)
     whole, state, scaled = observations(rng, 3, 5), None, []

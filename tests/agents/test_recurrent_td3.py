@@ -117,7 +117,7 @@ def test_gradient_of_a_batch_is_the_step_weighted_mean_of_its_episodes(cue_envs)
     stand_still(model)
     batch, singles = random_batch([2, 4]), []
     for i, length in enumerate((2, 4)):
-        parts = {k: v[i : i + 1] for k, v in batch._asdict().items() if k not in ("fields", "indices")}
+        parts = {k: v[i : i + 1] for k, v in batch._asdict().items() if isinstance(v, torch.Tensor)}
         for key in ("actions", "rewards", "mask"):
             parts[key] = parts[key][:, :length]
         for key in ("observations", "previous_actions"):
@@ -257,6 +257,26 @@ def test_seeds_repeat_exactly(cue_envs):
     assert np.array_equal(seen, again)
 
 
+@pytest.mark.parametrize(("train_freq", "gradient_steps", "n_envs", "n_updates"), [
+    (4, 1, 2, 5),  # every 4 steps of both environments: 40 / (4 * 2)
+    (4, 3, 2, 15),
+    (4, -1, 2, 40),  # as many as steps were taken in all environments
+    ((1, "episode"), 1, 1, 8),
+    ((2, "episode"), -1, 1, 40),
+])  # fmt: skip
+def test_updates_come_as_often_as_train_freq_and_gradient_steps_say(
+    train_freq, gradient_steps, n_envs, n_updates, cue_envs
+):
+    settings = {"train_freq": train_freq, "gradient_steps": gradient_steps, "batch_size": 2}
+    model = make(cue_envs(n_envs), RDPG, **settings)
+    counted = []
+    model._update = lambda batch, rewards: counted.append(len(batch.lengths))
+    model.learn(5 * n_envs)  # a whole episode, so that every later call has something to learn from
+    counted.clear()
+    model.learn(40, reset_num_timesteps=False)
+    assert counted == [2] * n_updates
+
+
 class Snapshot(BaseCallback):
     """Writes the training state and copies the environment between two updates."""
 
@@ -349,9 +369,12 @@ def test_episodes_stay_aligned_after_learning_was_stopped_inside_a_step(at, cue_
     np.testing.assert_allclose(progress, np.tile(np.arange(6) / 5, (buffer.n_episodes, 1)), rtol=1e-6)
 
 
-def test_memory_sees_what_was_done_and_starts_anew_with_each_episode(cue_envs):
+@pytest.mark.parametrize("learning_starts", [0, 1000])
+def test_memory_sees_what_was_done_and_starts_anew_with_each_episode(learning_starts, cue_envs):
+    """Random steps before learning starts advance the memory as well."""
     noise = GaussianNoise(2, np.array([0.3]), seed=3)
-    model = make(cue_envs(2), RDPG, train_freq=12, gradient_steps=0, action_noise=noise)
+    settings = {"learning_starts": learning_starts, "gradient_steps": 0, "action_noise": noise}
+    model = make(cue_envs(2), RDPG, train_freq=12, **settings)
     model.learn(2 * 12)
     last = model.replay_buffer._open["actions"][np.arange(2), model.replay_buffer._open_steps - 1]
     np.testing.assert_array_equal(model._memory_state[-1][0], last)
