@@ -1,11 +1,55 @@
 """What the instrument makes of a scan: where the probe really lands and what the detector reports.
 
-The environment asks an `Acquisition` after each segment. `IdealAcquisition` changes nothing; dose, detector noise,
-scan jitter, fast-scan lag and drift are further implementations of the same protocol.
+An `Instrument` is a chain of small models: `ProbeModel`s displace the probe, `DetectorModel`s change what is read. What
+they remember runs along the path of each scan. `INSTRUMENTS` holds presets by name.
 """
 
 from __future__ import annotations
 
-from adaptive_scan.acquisition.instrument import Acquisition, IdealAcquisition
+from adaptive_scan.acquisition.detector import (
+    DetectorLag,
+    Dropouts,
+    DurationNoise,
+    FaultyReadings,
+    Photomultiplier,
+    PoissonCounting,
+    Quantisation,
+    ReadoutLag,
+    Saturation,
+    Zingers,
+)
+from adaptive_scan.acquisition.exposure import Exposure
+from adaptive_scan.acquisition.instrument import Acquisition, Instrument, InstrumentState, Memoryless, Reading
+from adaptive_scan.acquisition.models import DetectorModel, Memory, Model, ProbeModel, Visit
+from adaptive_scan.acquisition.presets import INSTRUMENTS, as_instrument, make_instrument
+from adaptive_scan.acquisition.probe import CoilLag, ScanJitter, SpecimenDrift
 
-__all__ = ["Acquisition", "IdealAcquisition"]
+__all__ = [
+    "INSTRUMENTS",
+    "Acquisition",
+    "CoilLag",
+    "DetectorLag",
+    "DetectorModel",
+    "Dropouts",
+    "DurationNoise",
+    "Exposure",
+    "FaultyReadings",
+    "Instrument",
+    "InstrumentState",
+    "Memory",
+    "Memoryless",
+    "Model",
+    "Photomultiplier",
+    "PoissonCounting",
+    "ProbeModel",
+    "Quantisation",
+    "Reading",
+    "ReadoutLag",
+    "Saturation",
+    "ScanJitter",
+    "SpecimenDrift",
+    "Visit",
+    "Zingers",
+    "as_instrument",
+    "make_instrument",
+]

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike
 
-from adaptive_scan.acquisition import Acquisition, IdealAcquisition
+from adaptive_scan.acquisition import Acquisition, Instrument, InstrumentState, as_instrument
 from adaptive_scan.envs.crops import as_crop_source
 from adaptive_scan.envs.judge import Judge, Judgement
 from adaptive_scan.envs.kernels import (
@@ -40,7 +40,7 @@ class ScanSettings(TypedDict, total=False):
 
     geometry: ScanGeometry | str
     completer: str | CompleterFunction | None
-    acquisition: Acquisition | None
+    acquisition: Instrument | Acquisition | str | None
     reward: RewardKind
     edge_penalty: float
     observe_image: bool
@@ -79,11 +79,11 @@ class ScanBatch:
     Args:
         n_scans: Number of scans N.
         crops: Crops (n_crops, S, S), a crop source, micrographs, or None for procedural crops.
-        rng: Source of random numbers, for the crops drawn and for the instrument.
+        rng: Source of random numbers, for the crops drawn and for the keys of the instrument's faults.
         geometry: The scan's geometry or a preset's name.
         completer: Name of a classical completer, a callable on tensors, or None for the dynamics alone: then nothing
             is completed and the final reward is 0.
-        acquisition: The instrument; None for the ideal one.
+        acquisition: The instrument, a preset's name, or a simple `Acquisition`; None for the ideal instrument.
         reward: "final" or "dense".
         edge_penalty: Taken from the reward at each segment that ends outside the field.
         observe_image: Whether the observation holds the partial scan.
@@ -116,7 +116,7 @@ class ScanBatch:
         rng: np.random.Generator,
         geometry: ScanGeometry | str = "ede96",
         completer: str | CompleterFunction | None = "nearest",
-        acquisition: Acquisition | None = None,
+        acquisition: Instrument | Acquisition | str | None = None,
         reward: RewardKind = "final",
         edge_penalty: float = 0.05,
         observe_image: bool = False,
@@ -138,19 +138,19 @@ class ScanBatch:
         self.geometry = resolve_geometry(geometry)
         self.source = as_crop_source(crops, self.geometry.image_size)
         self.judge = None if completer is None else Judge(completer, blur_targets=blur_targets)
-        self.acquisition = IdealAcquisition() if acquisition is None else acquisition
+        self.acquisition = as_instrument(acquisition)
         self.reward = reward
         self.edge_penalty = float(edge_penalty)
         self.observe_image = observe_image
         self.steering = _steering(self.geometry, action_kind, reference_headings, reference_spacings)
         self.observation_space = _observation_space(self.geometry, self.acquisition, observe_image)
         self.action_space = _action_space(self.geometry, action_kind)
-        self._is_ideal = type(self.acquisition) is IdealAcquisition
         self._indexes_bank = isinstance(self.source, ArrayCrops) and self.source.id_width == 1
         self._crop_ids = np.zeros((n_scans, self.source.id_width), dtype=np.int64)
         self._losses = np.zeros(n_scans)
         self._state = self._empty_state()
         self._actions_shape = (n_scans, *self.action_space.shape)
+        self._faults = None if self.acquisition.is_ideal else _Faults(self.acquisition, self._state.positions)
 
     @property
     def crop_ids(self) -> np.ndarray:
@@ -185,8 +185,10 @@ class ScanBatch:
         steering, geometry = self.steering, self.geometry
         heading = steering.reference_headings[0] if steering.relative else geometry.first_heading
         begin_scans(started, geometry.start_position, heading, steering.reference_spacings[0], self._state)
-        if not self._is_ideal:
-            self._measure_with_instrument(started)
+        if self._faults is not None:
+            begun = self.acquisition.begin(len(started), self.rng)
+            self._measure_with_instrument(started, self._faults, begun)
+            self._faults.state.put(started, begun)
         if self.reward == "dense":
             _, judgement = self._judge(started)
             self._losses[started] = judgement.loss
@@ -214,8 +216,8 @@ class ScanBatch:
         refused = advance_scans(chosen, self.steering, self.edge_penalty, state, observation, rewards)
         if refused >= 0:
             self._refuse(refused, chosen)
-        if not self._is_ideal:
-            self._measure_with_instrument(np.arange(self.n_scans))
+        if self._faults is not None:
+            self._measure_with_instrument(np.arange(self.n_scans), self._faults, self._faults.state)
             observation.measured[:] = state.values[np.arange(self.n_scans), state.steps - 1]
         ended = state.steps == self.geometry.n_segments
         final = self._reward_and_final(ended, rewards)
@@ -274,12 +276,9 @@ class ScanBatch:
         Returns:
             The state: copies, which `set_state` takes back, to the last bit.
         """
-        state = self._state
         return {
             "rng": self.rng.bit_generator.state,
-            "crop_ids": self._crop_ids.copy(),
-            "losses": self._losses.copy(),
-            **{name: getattr(state, name).copy() for name in _SAVED_ARRAYS},
+            **{name: array.copy() for name, array in self._saved_arrays().items()},
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -291,8 +290,10 @@ class ScanBatch:
         Raises:
             ValueError: If an array has another shape than this batch's.
         """
-        saved = {name: np.asarray(state[name]) for name in ("crop_ids", "losses", *_SAVED_ARRAYS)}
-        own = {"crop_ids": self._crop_ids, "losses": self._losses, **self._state._asdict()}
+        own = self._saved_arrays()
+        if missing := sorted(own.keys() - state.keys()):
+            raise ValueError(f"state lacks {missing}; expected the state of a batch with the same instrument")
+        saved = {name: np.asarray(state[name]) for name in own}
         for name, array in saved.items():
             if array.shape != own[name].shape:
                 raise ValueError(f"state's {name} have shape {array.shape}; expected {own[name].shape}")
@@ -329,6 +330,7 @@ class ScanBatch:
             "crop_id": self._crop_ids[which],
             "headings": state.headings[which],
             "positions": positions,
+            "true_positions": positions if self._faults is None else self._faults.true_positions[which],
             "values": state.values[which],
             "coverage": coverage(positions, self.geometry.image_size),
             # Every position is followed by a step of its segment's spacing, the scan's last one excepted.
@@ -345,21 +347,23 @@ class ScanBatch:
         scans = self.partial_scans(which)
         return scans, self.judge(scans, self._crops(which))
 
-    def _measure_with_instrument(self, which: np.ndarray) -> None:
+    def _measure_with_instrument(self, which: np.ndarray, faults: _Faults, begun: InstrumentState) -> None:
         """Replace the ideal values of the last segments by what the instrument makes of them."""
-        state, acquisition = self._state, self.acquisition
+        state = self._state
         last = state.steps[which] - 1
-        displaced = acquisition.displace(state.positions[which, last], self.rng)
-        values = sample_bank(state.bank, state.crop_index[which], np.asarray(displaced, dtype=np.float32))
-        measured = np.asarray(acquisition.detect(values, self.rng), dtype=np.float32)
-        low, high = acquisition.value_range
-        if measured.shape != values.shape:
-            raise ValueError(f"detect returned shape {measured.shape}; expected {values.shape}")
-        if not (measured.min() >= low and measured.max() <= high):
-            raise ValueError(
-                f"detect returned values in [{measured.min()}, {measured.max()}]; expected [{low}, {high}]"
-            )
-        state.values[which, last] = measured
+
+        def read(positions: np.ndarray) -> np.ndarray:
+            return sample_bank(state.bank, state.crop_index[which], positions)
+
+        reading = self.acquisition.measure(state.positions[which, last], read, begun)
+        state.values[which, last] = reading.values
+        faults.true_positions[which, last] = reading.positions
+
+    def _saved_arrays(self) -> dict[str, np.ndarray]:
+        """The arrays themselves that a state consists of; crops are taken from the source again, by their ids."""
+        faults = {} if self._faults is None else self._faults.arrays()
+        own = {name: getattr(self._state, name) for name in _SAVED_ARRAYS}
+        return {"crop_ids": self._crop_ids, "losses": self._losses, **own, **faults}
 
     def _refuse(self, scan: int, actions: np.ndarray) -> None:
         """Raise what is wrong with one scan's action."""
@@ -423,8 +427,21 @@ class ScanBatch:
         return named
 
 
-# The crops and their index are not saved: they are taken from the source again, by their ids.
 _SAVED_ARRAYS = ("steps", "next_start", "headings", "spacings", "positions", "values")
+
+
+class _Faults:
+    """What an instrument that is not ideal adds to a batch: its memory, and where the probe really was."""
+
+    def __init__(self, instrument: Instrument, positions: np.ndarray) -> None:
+        # The keys are drawn when scans begin; these only give the arrays their shapes.
+        self.state = instrument.begin(len(positions), np.random.default_rng(0))
+        self.true_positions = np.zeros_like(positions)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays themselves, by the names under which they are saved."""
+        memories = {f"acquisition.{name}": array for name, array in self.state.arrays().items()}
+        return {"true_positions": self.true_positions, **memories}
 
 
 def resolve_geometry(geometry: ScanGeometry | str) -> ScanGeometry:
@@ -470,7 +487,7 @@ def _steering(
     return Steering(kind == "angle", True, headings, spacings, low, high)
 
 
-def _observation_space(geometry: ScanGeometry, acquisition: Acquisition, observe_image: bool) -> spaces.Dict:
+def _observation_space(geometry: ScanGeometry, acquisition: Instrument, observe_image: bool) -> spaces.Dict:
     low, high = acquisition.value_range
     boxes: dict[str, spaces.Space] = {
         "measured": spaces.Box(low, high, (geometry.n_positions,), np.float32),

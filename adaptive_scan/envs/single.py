@@ -24,9 +24,9 @@ class PartialScanEnv(gym.Env[Observations, np.ndarray]):
     `ScanBatch` for the dynamics, the rewards and every setting.
 
     The info of `reset` holds ``crop_id``. That of the last step holds ``crop_id`` (id_width,), ``headings`` (T,) [rad],
-    ``positions`` (T, P, 2) [px], ``values`` (T, P), ``coverage``, ``path_length`` [px], with free spacing
-    ``spacings`` (T,) [px], and with a completer ``partial_scan`` (2, S, S), ``completion`` and ``target`` (1, S, S),
-    ``loss`` and ``rmse``.
+    the nominal ``positions`` and the ``true_positions`` (T, P, 2) [px], the measured ``values`` (T, P), ``coverage``,
+    ``path_length`` [px], with free spacing ``spacings`` (T,) [px], and with a completer
+    ``partial_scan`` (2, S, S), ``completion`` and ``target`` (1, S, S), ``loss`` and ``rmse``.
 
     Args:
         crops: Crops (n_crops, S, S), a crop source, micrographs, or None for procedural crops.

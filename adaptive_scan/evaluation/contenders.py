@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from adaptive_scan.acquisition import Acquisition, IdealAcquisition
+from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
 from adaptive_scan.envs import ScanBatch
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, sample, static_scan
 
@@ -125,7 +125,7 @@ def measure(
     geometry: ScanGeometry,
     *,
     first_crop: int = 0,
-    acquisition: Acquisition | None = None,
+    acquisition: Instrument | Acquisition | str | None = None,
     seed: int = 0,
 ) -> Measurement:
     """Scan each crop of a batch once.
@@ -138,7 +138,9 @@ def measure(
         crops: Shape ``(n_scans, S, S)``, float32 in [-1, 1].
         geometry: Fixes the dose, and the environment of policies that bring no geometry of their own.
         first_crop: Index of the first of these crops among all that are compared.
-        acquisition: The instrument, the same for paths and policies; None is the ideal one.
+        acquisition: The instrument or a preset's name, the same for paths and policies; None is the ideal one. Its
+            faults run along each path from its first position to its last, whatever the segments, and the
+            contenders of one crop meet the same random ones.
         seed: Of random paths, of the environment and of the instrument.
 
     Returns:
@@ -147,11 +149,14 @@ def measure(
     Raises:
         ValueError: If the contender measures another number of positions than the dose.
     """
-    instrument = IdealAcquisition() if acquisition is None else acquisition
+    instrument = as_instrument(acquisition)
+    instrument_seed = [seed, first_crop, 1]
     if contender.policy is not None:
-        measured = _run_policy(contender, contender.policy, crops, geometry, instrument, [seed, first_crop])
+        measured = _run_policy(contender, contender.policy, crops, geometry, instrument, instrument_seed)
     else:
-        measured = _follow_paths(contender, crops, geometry, instrument, seed, first_crop)
+        positions = _paths(contender, len(crops), geometry, seed, first_crop).astype(np.float32)
+        _check_dose(contender.name, positions, geometry.dose)
+        measured = _follow_paths(positions, crops, instrument, instrument_seed)
     _check_dose(contender.name, measured.positions, geometry.dose)
     return measured
 
@@ -165,23 +170,10 @@ def _check_dose(name: str, positions: np.ndarray, dose: int) -> None:
         )
 
 
-def _follow_paths(
-    contender: Contender,
-    crops: np.ndarray,
-    geometry: ScanGeometry,
-    acquisition: Acquisition,
-    seed: int,
-    first_crop: int,
-) -> Measurement:
-    positions = _paths(contender, len(crops), geometry, seed, first_crop).astype(np.float32)
-    _check_dose(contender.name, positions, geometry.dose)
-    rng = np.random.default_rng([seed, first_crop, 1])
-    # The instrument is asked once per segment, as the environment does it, so that it treats all scans alike.
-    values = [
-        acquisition.detect(sample(crops, acquisition.displace(segment, rng)), rng)
-        for segment in np.split(positions, geometry.n_segments, axis=1)
-    ]
-    return Measurement(positions, np.concatenate(values, axis=1).astype(np.float32))
+def _follow_paths(positions: np.ndarray, crops: np.ndarray, instrument: Instrument, seed: list[int]) -> Measurement:
+    state = instrument.begin(len(crops), np.random.default_rng(seed))
+    reading = instrument.measure(positions, lambda displaced: sample(crops, displaced), state)
+    return Measurement(positions, reading.values)
 
 
 def _paths(contender: Contender, n_scans: int, geometry: ScanGeometry, seed: int, first_crop: int) -> np.ndarray:
@@ -232,10 +224,10 @@ def _run_policy(
     policy: Policy,
     crops: np.ndarray,
     geometry: ScanGeometry,
-    acquisition: Acquisition,
+    instrument: Instrument,
     seed: list[int],
 ) -> Measurement:
-    settings: dict[str, Any] = {"geometry": geometry, "acquisition": acquisition, **contender.environment}
+    settings: dict[str, Any] = {"geometry": geometry, "acquisition": instrument, **contender.environment}
     rng = np.random.default_rng(seed)
     batch = ScanBatch(len(crops), _InOrder(crops), rng=rng, completer=None, **settings)
     observation = batch.reset()

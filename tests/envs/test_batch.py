@@ -14,9 +14,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from adaptive_scan.acquisition import (
+    CoilLag,
+    DetectorLag,
+    Dropouts,
+    Exposure,
+    Instrument,
+    PoissonCounting,
+    ReadoutLag,
+    ScanJitter,
+    SpecimenDrift,
+)
 from adaptive_scan.envs import ScanBatch
 from adaptive_scan.micrographs import ArrayCrops, blur_target
-from adaptive_scan.scans import ScanGeometry, partial_scans, path_length
+from adaptive_scan.scans import ScanGeometry, partial_scans, path_length, sample
+
+# Everything that an instrument remembers along a path, and counting.
+FAULTY = Instrument(
+    (
+        CoilLag(1e-6, damping=0.6),
+        ScanJitter(0.4, 2e-6),
+        SpecimenDrift(2e5, 300.0),
+        DetectorLag(2e-6),
+        PoissonCounting(),
+        ReadoutLag(1e-6, 8e-6, 1.2),
+        Dropouts(0.1, 3.0),
+    ),
+    Exposure.per_position(30.0, 1e-6, dark=0.1),
+)
 
 # Components of an action: ordinary ones, exact zeros, and some far outside the box.
 COMPONENTS = st.one_of(st.floats(-1, 1), st.just(0.0), st.floats(-50, 50))
@@ -350,7 +375,7 @@ def test_final_of_the_dynamics_alone(small: ScanGeometry, small_crops: np.ndarra
     batch = make(small, small_crops, edge_penalty=0.0)
     batch.reset()
     rewards, final = episode(batch)
-    assert sorted(final) == ["coverage", "crop_id", "headings", "path_length", "positions", "values"]
+    assert sorted(final) == ["coverage", "crop_id", "headings", "path_length", "positions", "true_positions", "values"]
     np.testing.assert_array_equal(rewards, 0.0)
 
 
@@ -373,19 +398,42 @@ def test_scans_may_be_started_apart(small: ScanGeometry, small_crops: np.ndarray
     assert (step.rewards[[0, 2]] < -0.1).all()
 
 
-def test_instrument_displaces_and_detects(small: ScanGeometry, small_crops: np.ndarray, noisy: Any) -> None:
-    batch = make(small, small_crops, acquisition=noisy, completer="nearest")
+def test_instrument_displaces_and_detects(small: ScanGeometry, small_crops: np.ndarray) -> None:
+    batch = make(small, small_crops, acquisition=FAULTY, completer="nearest")
     rng = np.random.default_rng(5)
-    ids = batch.source.draw(3, rng)
+    crops = small_crops[batch.source.draw(3, rng)[:, 0]]
     observations = batch.reset()
-    nominal = np.broadcast_to(small.path(np.full((1, 4), math.pi / 4))[:, 0], (3, 3, 2))
-    displaced = noisy.displace(nominal, rng).astype(np.float32)
-    true = [[slow_value(small_crops[n], p) for p in path] for n, path in zip(ids[:, 0], displaced, strict=True)]
-    expected = noisy.detect(np.float32(true), rng).astype(np.float32)
-    np.testing.assert_array_equal(observations["measured"], expected)
     _, final = episode(batch)
-    np.testing.assert_array_equal(final["values"][:, 0], expected)
+    nominal = final["positions"].reshape(3, 12, 2)
+    expected = FAULTY.measure(nominal, lambda path: sample(crops, path), FAULTY.begin(3, rng))
+    np.testing.assert_array_equal(final["values"].reshape(3, 12), expected.values)
+    np.testing.assert_array_equal(final["true_positions"].reshape(3, 12, 2), expected.positions)
+    np.testing.assert_array_equal(observations["measured"], final["values"][:, 0])
     np.testing.assert_array_equal(final["partial_scan"], partial_scans(final["values"], final["positions"], 12))
+    assert np.abs(final["true_positions"] - final["positions"]).max() > 0.5
+    assert np.abs(expected.values - sample(crops, nominal)).max() > 0.5
+
+
+def test_ideal_instrument_lands_where_it_is_sent(small: ScanGeometry, small_crops: np.ndarray) -> None:
+    batch, named = (make(small, small_crops, acquisition=each) for each in (None, "ideal"))
+    np.testing.assert_equal(batch.reset(), named.reset())
+    _, final = episode(batch)
+    np.testing.assert_array_equal(final["true_positions"], final["positions"])
+    assert not any(name.startswith("acquisition") for name in batch.get_state())
+
+
+def test_scans_that_begin_anew_leave_the_faults_of_others_alone(small: ScanGeometry, small_crops: np.ndarray) -> None:
+    alone, beside = (make(small, small_crops, acquisition=FAULTY) for _ in range(2))
+    for batch in (alone, beside):
+        batch.reset(crop_ids=[0, 1, 2])
+        batch.step(np.full((3, 2), 0.5))
+    beside.reset(np.array([1]), crop_ids=[1])
+    for _ in range(2):
+        step, other = (batch.step(np.full((3, 2), -0.5)) for batch in (alone, beside))
+        np.testing.assert_array_equal(other.observations["measured"][[0, 2]], step.observations["measured"][[0, 2]])
+    assert other.ended.tolist() == [True, False, True]
+    np.testing.assert_array_equal(other.final["true_positions"], step.final["true_positions"][[0, 2]])
+    assert beside.get_state()["acquisition.n_visited"].tolist() == [12, 9, 12]
 
 
 def test_instrument_bounds_the_observation(small: ScanGeometry, small_crops: np.ndarray, noisy: Any) -> None:
@@ -444,14 +492,14 @@ def test_ids_that_name_no_crops_are_refused(small: ScanGeometry, small_crops: np
 
 
 @pytest.mark.parametrize("symmetries", [False, True])
-@pytest.mark.parametrize("reward", ["final", "dense"])
+@pytest.mark.parametrize(("reward", "simple"), [("final", True), ("final", False), ("dense", False)])
 def test_state_round_trip_to_the_last_bit(
-    small: ScanGeometry, small_crops: np.ndarray, noisy: Any, symmetries: bool, reward: str
+    small: ScanGeometry, small_crops: np.ndarray, noisy: Any, symmetries: bool, reward: str, simple: bool
 ) -> None:
     def new(seed: int) -> ScanBatch:
         source = ArrayCrops(small_crops, symmetries=symmetries)
         rng = np.random.default_rng(seed)
-        return make(small, source, acquisition=noisy, reward=reward, completer="nearest", rng=rng)
+        return make(small, source, acquisition=noisy if simple else FAULTY, reward=reward, completer="nearest", rng=rng)
 
     first, second = new(0), new(1)
     first.reset()
@@ -471,6 +519,8 @@ def test_state_of_another_batch_is_refused(small: ScanGeometry, small_crops: np.
     batch.reset()
     with pytest.raises(ValueError, match=r"state's crop_ids have shape \(2, 1\); expected \(3, 1\)"):
         make(small, small_crops, 3).set_state(batch.get_state())
+    with pytest.raises(ValueError, match=r"state lacks .*'acquisition.keys'.*; expected the state of a batch"):
+        make(small, small_crops, 2, acquisition="low-dose").set_state(batch.get_state())
 
 
 def test_saved_state_does_not_move_with_the_batch(small: ScanGeometry, small_crops: np.ndarray) -> None:
@@ -489,6 +539,9 @@ def test_returned_arrays_are_fresh(small: ScanGeometry, small_crops: np.ndarray)
     for _ in range(2):
         for _ in range(3):
             step = batch.step(np.full((3, 2), 0.4))
+            # The ideal probe is where it was sent: one array under two names.
+            if step.final:
+                assert step.final.pop("true_positions") is step.final["positions"]
             returned += [*step.observations.values(), *step.final.values(), step.rewards, step.ended]
         returned += [*batch.reset().values(), batch.crop_ids, *batch.partial_scans()]
     owned = [*batch._state, batch._crop_ids, batch._losses, small_crops]

@@ -46,6 +46,19 @@ def test_both_checks_pass_for_the_class(small: ScanGeometry, small_crops: np.nda
     check_env_for_sb3(env, skip_render_check=False)
 
 
+@pytest.mark.parametrize("name", ["fast-scan", "low-dose"])
+def test_both_checks_pass_with_a_named_instrument(name: str) -> None:
+    env = gym.make(ENVIRONMENT_ID, acquisition=name, geometry="quick48", completer=None, observe_image=True)
+    check_env(env.unwrapped, skip_render_check=True)
+    check_env_for_sb3(env.unwrapped, warn=False)
+    env.reset(seed=0)
+    for _ in range(9):
+        *_, info = env.step(np.array([0.1, 1.0], dtype=np.float32))
+    assert info["true_positions"].shape == info["positions"].shape == (10, 10, 2)
+    assert 0.0 < np.abs(info["true_positions"] - info["positions"]).max() < 10.0
+    env.close()
+
+
 def test_an_episode_has_one_decision_less_than_segments() -> None:
     env = gym.make(ENVIRONMENT_ID)
     assert env.unwrapped.batch.geometry == ScanGeometry()
@@ -63,6 +76,7 @@ def test_an_episode_has_one_decision_less_than_segments() -> None:
         "crop_id": (1,),
         "headings": (20,),
         "positions": (20, 20, 2),
+        "true_positions": (20, 20, 2),
         "values": (20, 20),
         "partial_scan": (2, 96, 96),
         "completion": (1, 96, 96),
@@ -196,5 +210,5 @@ def test_dynamics_alone_load_no_torch() -> None:
 def test_settings_reach_the_batch(small: ScanGeometry, small_crops: np.ndarray, noisy: Any) -> None:
     env = PartialScanEnv(small_crops, geometry=small, acquisition=noisy, edge_penalty=0.7, completer=None)
     assert isinstance(env.batch, ScanBatch)
-    assert env.batch.acquisition is noisy
+    assert env.batch.acquisition.acquisition is noisy
     assert env.batch.edge_penalty == 0.7

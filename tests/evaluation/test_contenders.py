@@ -122,7 +122,6 @@ class Offset:
     value_range = (-1.0, 1.0)
 
     def displace(self, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        assert positions.shape[1:] == (6, 2)
         return positions + np.array([1.0, 0.0], dtype=np.float32)
 
     def detect(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -140,6 +139,16 @@ def test_paths_and_policies_go_through_the_same_instrument(crops: np.ndarray) ->
         assert noise.std() == pytest.approx(0.1 / np.sqrt(12), rel=0.2)
         again = measure(contender, crops, GEOMETRY, acquisition=Offset(), seed=3)
         np.testing.assert_array_equal(again.values, measured.values)
+
+
+def test_a_path_and_the_policy_that_steers_it_measure_the_same_with_every_fault(crops: np.ndarray) -> None:
+    policy = measure(Contender("turning", policy=Turning()), crops, GEOMETRY, acquisition="fast-scan", seed=3)
+    fixed = Contender("fixed", path=policy.positions)
+    path = measure(fixed, crops, GEOMETRY, acquisition="fast-scan", seed=3)
+    np.testing.assert_array_equal(path.values, policy.values)
+    assert not np.array_equal(policy.values, sample(crops, policy.positions))
+    other = measure(fixed, crops, GEOMETRY, acquisition="fast-scan", seed=4)
+    assert not np.array_equal(other.values, path.values)
 
 
 def test_contender_is_either_a_path_or_a_policy() -> None:
