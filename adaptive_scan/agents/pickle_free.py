@@ -134,7 +134,10 @@ class PickleFreeAlgorithm(OffPolicyAlgorithm):
 
         Raises:
             ReplayFileError: If the file is missing, broken, pickled or something else, or does not fit the buffer.
+            ValueError: If the model has no environment, and so no buffer yet.
         """
+        if self.env is None:
+            raise ValueError("env: got None; expected set_env before load_replay_buffer, which fills its buffer")
         self.replay_buffer.load(path)
         if truncate_last_traj:
             self.replay_buffer.forget_open_episodes()

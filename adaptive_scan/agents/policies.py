@@ -391,10 +391,12 @@ class MemoryPolicy(BasePolicy):
         """Observations as tensors with the environments first, and whether they came as a batch.
 
         Raises:
-            ValueError: If a shape does not fit the observation space.
+            ValueError: If a shape does not fit the observation space, or the observation came with its info.
         """
         if self._has_images:
             return super().obs_to_tensor(observation)
+        if isinstance(observation, tuple):
+            raise ValueError("observation: got a tuple, maybe (observation, info) of reset; expected the observation")
         device = self.device
         if not isinstance(self.observation_space, spaces.Dict):
             return _as_batch(observation, self.observation_space, device)

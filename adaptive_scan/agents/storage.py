@@ -295,7 +295,8 @@ def load_model(
     Raises:
         ModelFileError: If the file is missing, broken, of a later format, has a pickled entry and is not trusted, or
             holds an entry that the format does not know.
-        ValueError: If a setting that could not be written is not passed again, or the environment has other spaces.
+        ValueError: If a setting that could not be written is not passed again, the environment has other spaces, or
+            ``policy_kwargs`` describe other networks.
     """
     file, name = _locate(path)
     entries, version = _read_zip(file, name)
@@ -310,6 +311,9 @@ def load_model(
     for setting in found.left_out:
         if setting not in given:
             raise ValueError(f"{setting}: could not be written with the model; expected it to be passed again")
+    stored = found.settings.get("policy_kwargs")
+    if "policy_kwargs" not in found.left_out and settings.get("policy_kwargs", stored) != stored:
+        raise ValueError(f"policy_kwargs: got {settings['policy_kwargs']}; expected those of the file, {stored}")
     if env is not None:
         env = cls._wrap_env(env, int(found.settings.get("verbose", 0)))
         check_for_correct_spaces(env, found.observation_space, found.action_space)

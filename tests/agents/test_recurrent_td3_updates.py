@@ -558,10 +558,9 @@ def test_passes_are_compiled_where_asked_alone(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's compiler has deprecation warnings of its own
-@pytest.mark.parametrize("memory", ["lstm"])
-def test_compiled_networks_learn_the_same_weights_and_are_saved_and_copied_alike(memory, tmp_path):
+def test_compiled_networks_learn_the_same_weights_and_are_saved_and_copied_alike(tmp_path):
     settings = {
-        "policy_kwargs": {"memory": memory, "memory_kwargs": {"hidden_size": 8, "n_layers": 1}},
+        "policy_kwargs": {"memory_kwargs": {"hidden_size": 8, "n_layers": 1}},
         "replay_buffer_kwargs": {**SLICES, "priority_exponent": 0.5},
         "policy_delay": 1,
     }

@@ -766,3 +766,33 @@ def test_policies_are_given_by_name_or_class():
 def test_replay_buffers_that_keep_no_episodes_are_refused():
     with pytest.raises((TypeError, ValueError), match=r"replay_buffer_class: got HerReplayBuffer; expected .*Episode"):
         make(drift_envs(), replay_buffer_class=HerReplayBuffer)
+
+
+# What is easily mixed up
+
+
+def test_an_observation_with_its_info_is_refused():
+    model = make(drift_envs())
+    with pytest.raises(ValueError, match=r"got a tuple, maybe \(observation, info\) of reset"):
+        model.predict((np.zeros(2, np.float32), {}))
+
+
+def test_other_networks_than_the_file_s_are_refused_at_loading(tmp_path):
+    model = make(drift_envs())
+    model.save(tmp_path / "model")
+    same = RDPG.load(tmp_path / "model", device="cpu", policy_kwargs=model.policy_kwargs)
+    assert_same_weights(model, same)
+    with pytest.raises(ValueError, match=r"policy_kwargs: got .*'elu'.*; expected those of the file"):
+        RDPG.load(tmp_path / "model", device="cpu", policy_kwargs={**model.policy_kwargs, "activation": "elu"})
+
+
+def test_a_model_without_environment_has_no_buffer_to_fill(tmp_path):
+    model = make(drift_envs()).learn(40)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "replay")
+    other = RDPG.load(tmp_path / "model", device="cpu")
+    with pytest.raises(ValueError, match="env: got None; expected set_env before load_replay_buffer"):
+        other.load_replay_buffer(tmp_path / "replay")
+    other.set_env(drift_envs())
+    other.load_replay_buffer(tmp_path / "replay")
+    assert other.replay_buffer.n_episodes == model.replay_buffer.n_episodes > 0
