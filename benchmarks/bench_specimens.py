@@ -3,25 +3,42 @@
 The alternative draws the same specimens with the compiled kernels replaced by numpy: whole arrays where a loop can be
 avoided, one slice per column and per particle where it cannot.
 
-Run: python benchmarks/bench_specimens.py [--n-crops 300] [--sizes 48 96 512]
+With ``--truth`` the families that carry their truth are measured instead: pictures per second of processor time, and
+the most memory that one picture takes while it is made, against its own. They have no plainer alternative.
+
+Run: python benchmarks/bench_specimens.py [--n-crops 300] [--sizes 48 96 512] [--truth]
 """
 
 from __future__ import annotations
 
 import argparse
+import time
+import tracemalloc
 from contextlib import ExitStack
 from unittest import mock
 
 import numpy as np
 from scipy.interpolate import BSpline
 
-from adaptive_scan.specimens import FAMILIES, films, grains, lattices, particles, procedural_crops
+from adaptive_scan.specimens import (
+    ATOMIC_FAMILIES,
+    FAMILIES,
+    SPECIMEN_FAMILIES,
+    films,
+    grains,
+    lattices,
+    make_specimen,
+    particles,
+    procedural_crops,
+)
 from adaptive_scan.specimens.lattices import Crystals
 from adaptive_scan.specimens.particles import Particles
 from common import machine, markdown_table, median_seconds
 
 BUDGET = 500
 BUDGET_SIZE = 96
+TRUTH_BUDGETS = {96: 200, 512: 20}
+MEMORY_BUDGET, MEMORY_SIZE = 10.0, 512
 
 
 def fill_fields(fields: np.ndarray, scales: np.ndarray, gain: float, rng: np.random.Generator) -> None:
@@ -142,12 +159,62 @@ def rate(crop_size: int, families: str | None, n_crops: int) -> tuple[float, flo
     return n_crops / ours, n_plain / plain
 
 
+def truth_rate(family: str, size: int, n_pictures: int) -> float:
+    """Pictures per second of processor time, which the machine's other work leaves alone."""
+    for draw in range(3):
+        make_specimen(family, size, np.random.default_rng(draw))
+    start = time.thread_time()
+    for draw in range(n_pictures):
+        make_specimen(family, size, np.random.default_rng([1, draw]))
+    return n_pictures / (time.thread_time() - start)
+
+
+def truth_memory(family: str, size: int, n_pictures: int = 8) -> float:
+    """The most memory at once while one of some pictures is made, relative to the picture."""
+    peaks = []
+    tracemalloc.start()
+    for draw in range(n_pictures):
+        tracemalloc.reset_peak()
+        make_specimen(family, size, np.random.default_rng([1, draw]))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    return max(peaks) / (4 * size**2)
+
+
+def print_truth(sizes: list[int], n_pictures: int) -> None:
+    """Measure and print the table of the families that carry their truth."""
+    rows, kept = [], {}
+    for size in sizes:
+        n_here = max(8, round(n_pictures * min(1.0, (96 / size) ** 2)))
+        rates = {name: truth_rate(name, size, n_here) for name in SPECIMEN_FAMILIES}
+        memory = {name: truth_memory(name, size) for name in SPECIMEN_FAMILIES}
+        rows += [(size, name, f"{rates[name]:.0f}", f"{memory[name]:.1f}") for name in SPECIMEN_FAMILIES]
+        if size in TRUTH_BUDGETS:
+            slowest = min(ATOMIC_FAMILIES, key=rates.__getitem__)
+            words = "kept" if rates[slowest] >= TRUTH_BUDGETS[size] else "NOT kept"
+            kept[f"{TRUTH_BUDGETS[size]}/s at {size} px, slowest atomic family {slowest} {rates[slowest]:.0f}/s"] = (
+                words
+            )
+        if size == MEMORY_SIZE:
+            most = max(memory, key=memory.__getitem__)
+            words = "kept" if memory[most] <= MEMORY_BUDGET else "NOT kept"
+            kept[f"{MEMORY_BUDGET:.0f} times the picture at {size} px, most: {most} {memory[most]:.1f}"] = words
+    print(machine())
+    print(markdown_table(("side [px]", "family", "pictures/s", "memory / picture"), rows))
+    for budget, words in kept.items():
+        print(f"budget {budget}: {words}")
+
+
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n-crops", type=int, default=300, help="crops per timing at up to 96 px, fewer above")
     parser.add_argument("--sizes", type=int, nargs="+", default=[48, 96, 512], help="sides of the crops [px]")
+    parser.add_argument("--truth", action="store_true", help="measure the families that carry their truth")
     arguments = parser.parse_args()
+    if arguments.truth:
+        print_truth(arguments.sizes, arguments.n_crops)
+        return
     rows, mixture = [], {}
     for size in arguments.sizes:
         n_crops = max(10, round(arguments.n_crops * min(1.0, (96 / size) ** 2)))

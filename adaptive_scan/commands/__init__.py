@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "train an actor and a generator together, then compare scans",
     "compare": "compare the scans of a run with static ones on held-out micrographs",
     "train-generator": "train a generator on a mixture of static scans",
+    "make-specimens": "make procedural micrographs with their truth",
 }
 
 
@@ -41,10 +42,24 @@ def _train_generator(arguments: list[str]) -> None:
     train_generator_command(config)
 
 
+def _make_specimens(arguments: list[str]) -> None:
+    from adaptive_scan.commands.specimen_making import make_specimens_command, parse_specimens
+
+    make_specimens_command(parse_specimens(arguments))
+
+
+_RUN = {
+    "train": _train,
+    "compare": _compare,
+    "train-generator": _train_generator,
+    "make-specimens": _make_specimens,
+}
+
+
 def _run(name: str, arguments: list[str]) -> int:
     from adaptive_scan.commands.errors import run_command
 
-    return run_command({"train": _train, "compare": _compare, "train-generator": _train_generator}[name], arguments)
+    return run_command(_RUN[name], arguments)
 
 
 def main() -> int:
@@ -75,3 +90,8 @@ def compare_scans_main() -> int:
 def train_generator_main() -> int:
     """``scripts/train_generator.py``."""
     return _run("train-generator", sys.argv[1:])
+
+
+def make_specimens_main() -> int:
+    """``scripts/make_specimens.py``."""
+    return _run("make-specimens", sys.argv[1:])

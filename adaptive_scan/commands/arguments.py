@@ -57,7 +57,7 @@ def parse_resumable(
     """
     resumed = _resumed(kind, arguments)
     default = _preset(presets, arguments) if resumed is None else resumed
-    return _checked(_parse(kind, arguments, prog, description, default=default), resumed)
+    return _checked(parse_config(kind, arguments, prog, description, default=default), resumed)
 
 
 def parse_comparison(arguments: list[str]) -> ComparisonConfig:
@@ -71,7 +71,7 @@ def parse_comparison(arguments: list[str]) -> ComparisonConfig:
         ('adaptive', 'raster')
     """
     description = "Compare the scans of a run with static ones at equal dose, on held-out micrographs."
-    return _parse(ComparisonConfig, arguments, "compare_scans", description)
+    return parse_config(ComparisonConfig, arguments, "compare_scans", description)
 
 
 def _preset(presets: Callable[[str], Trainable], arguments: list[str]) -> Trainable:
@@ -119,7 +119,7 @@ def _differences(one: Any, other: Any, prefix: str) -> Iterator[str]:
             yield prefix + field.name
 
 
-def _parse(kind: type[Config], arguments: list[str], prog: str, description: str, **settings: Any) -> Config:
+def parse_config(kind: type[Config], arguments: list[str], prog: str, description: str, **settings: Any) -> Config:
     """Parse by tyro; what it would say in a box of many lines becomes one line."""
     said = io.StringIO()
     try:

@@ -12,6 +12,7 @@ from adaptive_scan.specimens.imaging import record
 from adaptive_scan.specimens.lattices import lattice
 from adaptive_scan.specimens.nanoparticles import nanoparticles
 from adaptive_scan.specimens.particles import sharp_particles, soft_particles
+from adaptive_scan.specimens.recipes import SPECIMEN_FAMILIES, make_specimen
 
 FAMILIES: dict[str, Family] = {
     "lattice": lattice,
@@ -38,7 +39,8 @@ def procedural_crops(
         n_crops: Number of crops N, at least 0.
         crop_size: Side S of a crop [px], at least 16.
         rng: Source of everything random.
-        families: Names in ``FAMILIES`` to draw from, or one of them; by default all.
+        families: Names to draw from, or one of them: those of ``FAMILIES``, by default all of these, and those of
+            ``SPECIMEN_FAMILIES``, which are slower and have a truth that is not kept here.
 
     Returns:
         Crops in [-1, 1], float32, shape (N, S, S), and the name of each crop's family, shape (N,).
@@ -63,16 +65,23 @@ def procedural_crops(
         indices = np.flatnonzero(choices == code)
         for begin in range(0, len(indices), n_at_once):
             some = indices[begin : begin + n_at_once]
-            crops[some] = record(FAMILIES[name](len(some), crop_size, rng), rng)
+            crops[some] = record(_specimens(name, len(some), crop_size, rng), rng)
     return crops, np.array(chosen)[choices]
+
+
+def _specimens(name: str, n_crops: int, crop_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Pictures of a family of either kind, before the microscope; shape (N, S, S)."""
+    if name in FAMILIES:
+        return FAMILIES[name](n_crops, crop_size, rng)
+    return np.stack([make_specimen(name, crop_size, rng).picture for _ in range(n_crops)])
 
 
 def _checked_families(families: Sequence[str] | str | None) -> list[str]:
     if families is None:
         return list(FAMILIES)
     chosen = [families] if isinstance(families, str) else list(families)
-    unknown = [name for name in chosen if name not in FAMILIES]
+    unknown = [name for name in chosen if name not in FAMILIES and name not in SPECIMEN_FAMILIES]
     if unknown or not chosen:
         found = f"unknown families {unknown}" if unknown else "no families"
-        raise ValueError(f"{found}; expected names among {list(FAMILIES)}")
+        raise ValueError(f"{found}; expected names among {list(FAMILIES)} and {list(SPECIMEN_FAMILIES)}")
     return chosen
