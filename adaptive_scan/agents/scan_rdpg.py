@@ -29,6 +29,7 @@ from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import ScanGeometry, tensors
 
 _TRIAL_BATCH = 64
+_REPLAYS = (None, EpisodeReplayBuffer)  # what the file of a scan agent names
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,8 @@ class ScanRDPG(RDPG):
         self._trial = trial
         self._trial_crops: np.ndarray | None = None
         self.best_actor: dict[str, Any] = {}
+        if kwargs.get("replay_buffer_kwargs") or kwargs.get("replay_buffer_class") not in _REPLAYS:
+            raise ValueError("replay_buffer_class, replay_buffer_kwargs: got some; expected none, scans have their own")
         kwargs = {"max_episode_steps": self.geometry.n_segments - 1, "use_target_actor": False, **kwargs}
         super().__init__(policy, env, learning_rate, **kwargs)
         if self._vec_normalize_env is not None:

@@ -55,11 +55,7 @@ class Forgetful(Memory):
         return outputs.reshape(n_sequences, n_steps, -1), self.initial_state(n_sequences)
 
 
-def _forgetful(input_size: int, **settings: Any) -> Memory:
-    return Forgetful(input_size, **settings)
-
-
-MEMORIES["forgetful"] = _forgetful
+MEMORIES["forgetful"] = Forgetful
 
 
 def make_agent(

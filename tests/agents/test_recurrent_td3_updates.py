@@ -515,7 +515,7 @@ def test_mixed_precision_stays_near_single_precision_and_keeps_its_weights():
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
-@pytest.mark.parametrize("memory", ["gru", "lstm", "transformer"])
+@pytest.mark.parametrize("memory", ["dnc", "gru", "lstm", "transformer"])
 def test_mixed_precision_learns_from_slices(memory):
     settings = {
         "policy_kwargs": {"memory": memory, "memory_kwargs": {"hidden_size": 8, "n_layers": 1}},

@@ -371,6 +371,8 @@ def test_bad_settings_are_named(tmp_path):
         CoTraining(reward="ratio")
     with pytest.raises(ValueError, match="complete: got 'oldest'; expected one of replayed, newest"):
         CoTraining(complete="oldest")
+    with pytest.raises(ValueError, match="replay_buffer_class, replay_buffer_kwargs: got some; expected none"):
+        make_agent(replay_buffer_kwargs={"n_slice_steps": 2})
     with pytest.raises(ValueError, match="trial: got None when the agent was made"):
         make_agent().try_actor()
     with pytest.raises(ValueError, match=r"env: got None; expected scans to go on with"):
