@@ -84,9 +84,10 @@ class RecurrentMemory(Memory):
             below, end = run(layer, below, [part[i] for part in state])
             outputs.append(below)
             ends.append(end)
-            if self.skip_connections:
+            if self.skip_connections and i + 1 < self.n_layers:
                 below = torch.cat([below, inputs], dim=-1)
-        output = torch.cat(outputs, dim=-1) if self.skip_connections else outputs[-1]
+        joins = self.skip_connections and self.n_layers > 1
+        output = torch.cat(outputs, dim=-1) if joins else outputs[-1]
         return output, tuple(torch.stack(parts).to(self.first_state.dtype) for parts in zip(*ends, strict=True))
 
 

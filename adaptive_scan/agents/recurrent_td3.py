@@ -336,11 +336,33 @@ class RecurrentTD3(PickleFreeAlgorithm):
 
     def _update(self, batch: EpisodeBatch, rewards: Tensor) -> None:
         self._n_updates += 1
-        n_time = batch.actions.shape[1]
-        seen = (batch.observations, batch.previous_actions, batch.burn_in)
         update_targets = self._n_updates % self.policy_delay == 0
         update_actor = update_targets and self._n_updates > self.actor_learning_starts
-        live_actions, live_values = None, None
+        measured, errors = self._agent_losses(batch, rewards, update_actor=update_actor)
+        if update_actor:
+            loss = measured["actor_loss"]
+            if self.saturation_penalty > 0:
+                loss = loss + self.saturation_penalty * measured["saturation"]
+            self.actor.optimizer.zero_grad()
+            loss.backward(inputs=list(self.actor.parameters()))
+        self.critic.optimizer.zero_grad()
+        measured["critic_loss"].backward()
+        self._step(self.critic)
+        if update_actor:
+            self._step(self.actor)
+        if update_targets:
+            self._update_targets()
+        if batch.weights is not None:
+            self.replay_buffer.update_priorities(batch.indices, errors, batch.mask)
+        self._log_update(measured)
+
+    def _agent_losses(
+        self, batch: EpisodeBatch, rewards: Tensor, *, update_actor: bool
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses by name with their graphs, and the size of the first critic's errors (n_episodes, n_steps)."""
+        n_time = batch.actions.shape[1]
+        seen = (batch.observations, batch.previous_actions, batch.burn_in)
+        live_actions, measured = None, {}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
             if update_actor or not self.use_target_actor:
                 with torch.set_grad_enabled(update_actor):
@@ -353,25 +375,12 @@ class RecurrentTD3(PickleFreeAlgorithm):
             if update_actor and live_actions is not None:
                 # One pass serves both: the latents are the replayed ones, and only the actor takes this gradient.
                 live_values = self._passes.values(self.critic, latents.detach(), live_actions[:, :n_time])[0]
-        loss = critic_loss(q_values, targets, batch.mask, batch.weights)
-        measured = {"critic_loss": loss, "mean_value": masked_mean(q_values[0], batch.mask)}
-        if live_values is not None:
-            policy_loss = measured["actor_loss"] = actor_loss(live_values, batch.mask)
-            if self.saturation_penalty > 0:
-                measured["saturation"] = saturation(before_tanh[:, :n_time], batch.mask)
-                policy_loss = policy_loss + self.saturation_penalty * measured["saturation"]
-            self.actor.optimizer.zero_grad()
-            policy_loss.backward(inputs=list(self.actor.parameters()))
-        self.critic.optimizer.zero_grad()
-        loss.backward()
-        self._step(self.critic)
-        if update_actor:
-            self._step(self.actor)
-        if update_targets:
-            self._update_targets()
-        if batch.weights is not None:
-            self.replay_buffer.update_priorities(batch.indices, (q_values[0] - targets).abs().detach(), batch.mask)
-        self._log_update(measured)
+                measured["actor_loss"] = actor_loss(live_values, batch.mask)
+                if self.saturation_penalty > 0:
+                    measured["saturation"] = saturation(before_tanh[:, :n_time], batch.mask)
+        measured["critic_loss"] = critic_loss(q_values, targets, batch.mask, batch.weights)
+        measured["mean_value"] = masked_mean(q_values[0], batch.mask)
+        return measured, (q_values[0] - targets).abs().detach()
 
     def _log_update(self, measured: dict[str, Tensor]) -> None:
         # One copy from the device: each of them waits for all that is under way there.
