@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from adaptive_scan.agents import RecurrentTD3
+from adaptive_scan.agents import (
+    MEMORIES,
+    RDPG,
+    DncMemory,
+    EpisodeReplayBuffer,
+    MemoryPolicy,
+    RecurrentMemory,
+    RecurrentTD3,
+    TransformerMemory,
+)
 from adaptive_scan.evaluation import compare_scans, measure
 from adaptive_scan.generators import NearestCompleter
 from adaptive_scan.scans import PRESETS, STATIC_SCANS
@@ -103,6 +116,59 @@ def test_tables_of_names_are_complete():
     assert [key for key in (*observation, *info) if f"`{key}`" not in environment] == []
 
 
+def tables_of(page: Path) -> dict[str, list[list[str]]]:
+    """Rows of the tables of a page by the first cell of their head, without the marks of code."""
+    tables: dict[str, list[list[str]]] = {}
+    for table in re.findall(r"(?:^\|.*\|\n)+", page.read_text(encoding="utf-8"), re.M):
+        rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in table.splitlines()]
+        tables.setdefault(rows[0][0], []).extend(rows[2:])
+    return tables
+
+
+def settings_of(function: Callable[..., Any], *left_out: str) -> dict[str, Any]:
+    """Arguments of a constructor with their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    known = {each.name: each.default for each in parameters if not each.name.startswith("_")}
+    return {name: default for name, default in known.items() if name not in left_out}
+
+
+def read_default(text: str) -> Any:
+    """A default as a table has it; classes go by their names."""
+    try:
+        return ast.literal_eval(text)
+    except ValueError:
+        return text
+
+
+def test_tables_of_the_settings_of_recurrent_td3_are_complete_and_true():
+    tables = tables_of(ROOT / "docs" / "recurrent_td3.md")
+    columns = {name: {row[0]: row[1] for row in rows} for name, rows in tables.items() if name != "option"}
+    for kind, place in {"lstm": 1, "gru": 1, "dnc": 2, "transformer": 3}.items():
+        columns[kind] = {row[0]: row[place] for row in tables["option"] if row[place]}
+    spaces = ("observation_space", "action_space", "lr_schedule")
+    buffer = (*spaces, "buffer_size", "device", "n_envs", "optimize_memory_usage", "max_episode_steps")
+    settings = {
+        "parameter": settings_of(RecurrentTD3),
+        "setting": settings_of(MemoryPolicy, *spaces) | settings_of(EpisodeReplayBuffer, *buffer),
+        "lstm": settings_of(RecurrentMemory, "kind", "input_size"),
+        "gru": settings_of(RecurrentMemory, "kind", "input_size"),
+        "dnc": settings_of(DncMemory, "input_size"),
+        "transformer": settings_of(TransformerMemory, "input_size"),
+    }
+    for kind, expected in settings.items():
+        found = {name: read_default(text) for name, text in columns[kind].items() if text}
+        needed = {
+            name: default.__name__ if isinstance(default, type) else default
+            for name, default in expected.items()
+            if default is not inspect.Parameter.empty
+        }
+        assert found == needed, kind
+        assert set(columns[kind]) == set(expected), kind
+    ours = {name for name, make in MEMORIES.items() if make.__module__.startswith("adaptive_scan.")}
+    assert [set(columns["name"]), len(tables["name"])] == [ours, 2 * len(ours)]
+    assert {row[0] for row in tables["policy"]} == {f'"{name}"' for name in RecurrentTD3.policy_aliases}
+
+
 def test_the_example_compares_at_equal_dose(custom_policy, capsys):
     comparison = custom_policy.main(n_crops=6)
     printed = capsys.readouterr().out
@@ -162,13 +228,16 @@ def test_the_example_of_the_hidden_velocity_learns_saves_loads_and_evaluates(tmp
     got = hidden_velocity.main(steps=1_640, path=tmp_path / "model.zip")
     assert -2_000 < got < -500
     assert f"model.zip: return {got:.0f} +- " in capsys.readouterr().out
-    assert RecurrentTD3.load(tmp_path / "model.zip", device="cpu").num_timesteps == 1_640
+    assert RDPG.load(tmp_path / "model.zip", device="cpu").num_timesteps == 1_640
 
 
 def test_pictures_of_the_documentation_are_those_of_the_script(tmp_path):
     figures = load(ROOT / "docs" / "figures.py")
     made = figures.main(tmp_path)
-    assert {path.name for path in made} == {"static_scans.png", "specimens.png"}
+    assert {path.name for path in made} == {
+        *("static_scans.png", "specimens.png", "specimen_gallery.png"),
+        *("instruments.png", "time_alignment.png"),
+    }
     assert len(FAMILIES) == 5  # as scans.md says
     for path in made:
         assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
