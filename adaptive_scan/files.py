@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,41 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"found a {type(value).__name__} where JSON has no form for it; expected plain data")
+
+
+def zip_fault(archive: zipfile.ZipFile) -> str | None:
+    """What tells that an archive was not made for its size: entries that grow when they are read, or hide each other.
+
+    Everything that this package, NumPy and Stable-Baselines3 write is stored as it is, so a file of a stranger can be
+    asked to take no more memory than disk.
+
+    Args:
+        archive: An archive that is open for reading.
+
+    Returns:
+        What was found, or None.
+
+    Example:
+        >>> import io
+        >>> stream = io.BytesIO()
+        >>> with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        ...     archive.writestr("zeros", bytes(1_000_000))
+        >>> with zipfile.ZipFile(stream) as archive:
+        ...     zip_fault(archive)
+        "the compressed entry 'zeros'"
+    """
+    entries = archive.infolist()
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED:
+            return f"the compressed entry {entry.filename!r}"
+    names = [entry.filename for entry in entries]
+    if len(set(names)) < len(names):
+        return f"the entry {max(names, key=names.count)!r} twice"
+    if archive.fp is not None:
+        size = archive.fp.seek(0, os.SEEK_END)
+        if sum(entry.file_size for entry in entries) > size:
+            return f"entries of more than the file's {size} bytes"
+    return None
 
 
 def write_npz(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:

@@ -146,8 +146,10 @@ class PickleFreeAlgorithm(OffPolicyAlgorithm):
         """Everything that learning changes, for a checkpoint from which training goes on to the last bit.
 
         Take it between updates, for instance in a callback's ``on_rollout_start``; taken inside a step, episodes begin
-        anew. Its tensors and arrays are the model's own, not copies: write them before learning goes on. The
-        environment's state is not in it.
+        anew. Its tensors and arrays are the model's own, not copies: write them before learning goes on.
+
+        Not in it are the environments' state, the running means of a VecNormalize, torch's global generator, which
+        layers with dropout draw from, and the end of learning: schedules go on alike for the same ``total_timesteps``.
         """
         noise = self.action_noise
         return {

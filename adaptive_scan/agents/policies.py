@@ -256,6 +256,8 @@ class MemoryPolicy(BasePolicy):
         optimizer: str = "adam",
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        if n_critics < 1:
+            raise ValueError(f"n_critics: got {n_critics}; expected at least 1")
         if isinstance(observation_space, spaces.Dict) and features_extractor_class in (FlattenExtractor, NatureCNN):
             raise ValueError(
                 f"policy: got {type(self).__name__} for Dict observations; expected MultiInputMemoryPolicy"
@@ -291,6 +293,7 @@ class MemoryPolicy(BasePolicy):
             self._make_encoder(), self.net_arch, self.action_size, head, zero_initial_action=zero_initial_action
         )
         self.critic = MemoryCritic(self._make_encoder(), self.net_arch, self.action_size, head, n_critics)
+        self._n_state_parts = len(self.actor.encoder.memory.initial_state(1)) + 1
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.actor_target.eval()
@@ -374,14 +377,18 @@ class MemoryPolicy(BasePolicy):
         self, state: tuple[np.ndarray, ...] | None, episode_start: np.ndarray | None, *, n_envs: int
     ) -> tuple[np.ndarray, ...]:
         """The state to decide from: the initial one in the environments that begin an episode."""
-        if state is None:
-            return self.initial_state(n_envs)
-        if any(part.shape[1] != n_envs for part in state):
-            raise ValueError(f"state: got {state[0].shape[1]} environments; expected {n_envs}, as many as observations")
         starts = np.zeros(n_envs, dtype=bool) if episode_start is None else np.asarray(episode_start, dtype=bool)
         if starts.size != n_envs:
             found = f"{starts.size} environments"
             raise ValueError(f"episode_start: got {found}; expected {n_envs}, as many as observations")
+        if state is None:
+            return self.initial_state(n_envs)
+        state = tuple(np.asarray(part, np.float32) for part in state)
+        if len(state) != self._n_state_parts or any(part.ndim != 3 for part in state):
+            found = f"{len(state)} arrays of shapes {[part.shape for part in state]}"
+            raise ValueError(f"state: got {found}; expected the {self._n_state_parts} that predict returned")
+        if any(part.shape[1] != n_envs for part in state):
+            raise ValueError(f"state: got {state[0].shape[1]} environments; expected {n_envs}, as many as observations")
         if not starts.any():
             return state
         fresh = self.initial_state(n_envs)
@@ -468,6 +475,9 @@ class MultiInputMemoryPolicy(MemoryPolicy):
     """:class:`MemoryPolicy` for Dict observations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        space = kwargs.get("observation_space", args[0] if args else None)
+        if not isinstance(space, spaces.Dict):
+            raise ValueError(f"policy: got MultiInputMemoryPolicy for {space}; expected MlpMemoryPolicy, or a Dict")
         super().__init__(*args, **{"features_extractor_class": CombinedExtractor, **kwargs})
 
 

@@ -25,7 +25,7 @@ class RecurrentMemory(Memory):
         skip_connections: Whether layers see the input and all of them are put out.
         learned_initial_state: Whether the initial state is a parameter; otherwise it is zero.
         longest_dependency: Steps over which the untrained layers are to keep something, at least 2: their gates start
-            with time constants of 1 to so many steps (Tallec & Ollivier 2018, arXiv:1804.11188, equation 16). None
+            with time constants of 2 to so many steps (Tallec & Ollivier 2018, arXiv:1804.11188, equation 16). None
             leaves PyTorch's start, which forgets half of its state at each step.
 
     Raises:
@@ -93,7 +93,7 @@ class RecurrentMemory(Memory):
 
 @torch.no_grad()
 def _open_gates(layers: nn.ModuleList, longest_dependency: int) -> None:
-    """Give each unit of the layers a time constant between 1 and ``longest_dependency`` steps, drawn uniformly.
+    """Give each unit of the layers a time constant between 2 and ``longest_dependency`` steps, drawn uniformly.
 
     The bias of an LSTM's forget gate, or of a GRU's update gate, becomes log(T - 1) for the time constant T, and that
     of an LSTM's input gate its negative.

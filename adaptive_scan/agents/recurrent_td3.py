@@ -16,6 +16,7 @@ from torch import Tensor
 from adaptive_scan.agents.noise import ExplorationNoise
 from adaptive_scan.agents.passes import PASSES
 from adaptive_scan.agents.pickle_free import PickleFreeAlgorithm
+from adaptive_scan.agents.plain_data import noise_from_json, noise_to_json
 from adaptive_scan.agents.policies import (
     CnnMemoryPolicy,
     MemoryActor,
@@ -40,8 +41,8 @@ class RecurrentTD3(PickleFreeAlgorithm):
         learning_rate: Of the actor, a number or a function of the remaining progress.
         critic_learning_rate: Of the critic; None takes the actor's.
         buffer_size: Steps kept for replay.
-        max_episode_steps: Steps of the longest episode; None asks the environment's specification.
-        learning_starts: Steps taken at random before learning.
+        max_episode_steps: Steps of the longest episode; None asks the environments' ``TimeLimit``.
+        learning_starts: Steps taken at random before learning, which begins once a whole episode is there.
         batch_size: Episodes per update.
         tau: Share of the online networks that goes into the targets at each update, a number or a function of the
             remaining progress.
@@ -74,7 +75,8 @@ class RecurrentTD3(PickleFreeAlgorithm):
 
     Raises:
         ValueError: If the length of the longest episode is neither given nor known, the replay buffer keeps no
-            episodes, or there is no compiler for ``compile_networks``.
+            episodes or has no room for one, there is no compiler for ``compile_networks``, a number is out of its
+            range, or the actions are no floats that can differ.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -149,6 +151,18 @@ class RecurrentTD3(PickleFreeAlgorithm):
             sde_support=False,
             supported_action_spaces=(spaces.Box,),
         )
+        _check_settings(
+            at_least_1={
+                **{"batch_size": batch_size, "updates_per_batch": updates_per_batch},
+                **{"n_target_steps": n_target_steps, "policy_delay": policy_delay},
+            },
+            not_negative={
+                **{"learning_starts": learning_starts, "actor_learning_starts": actor_learning_starts},
+                **{"target_policy_noise": target_policy_noise, "target_noise_clip": target_noise_clip},
+                **{"saturation_penalty": saturation_penalty, "max_grad_norm": max_grad_norm},
+            },
+            shares={"gamma": gamma, "tau": tau},
+        )
         self.critic_learning_rate = critic_learning_rate
         self.max_episode_steps = max_episode_steps
         self.tau = tau  # type: ignore[assignment]
@@ -170,6 +184,7 @@ class RecurrentTD3(PickleFreeAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        _check_actions(self.action_space)
         self.rng = np.random.default_rng(self.seed)
         if self.replay_buffer is None:
             self._add_replay_buffer()
@@ -181,7 +196,11 @@ class RecurrentTD3(PickleFreeAlgorithm):
         self.tau_schedule = FloatSchedule(self.tau)
         self.actor, self.critic = self.policy.actor, self.policy.critic
         self.actor_target, self.critic_target = self.policy.actor_target, self.policy.critic_target
-        self._passes = PASSES.compiled(self.device) if self.compile_networks else PASSES
+        self._set_passes()
+
+    def _set_passes(self) -> None:
+        compiles = self.compile_networks and self.env is not None  # a model that only predicts has no such passes
+        self._passes = PASSES.compiled(self.device) if compiles else PASSES
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed everything random anew: networks, environments, warm-up, the noise of the targets, and replay."""
@@ -197,6 +216,9 @@ class RecurrentTD3(PickleFreeAlgorithm):
             print(self.replay_buffer.memory_report())
 
     def _make_replay_buffer(self) -> EpisodeReplayBuffer:
+        longest = self._longest_episode()
+        if self.env is not None and self.buffer_size < longest:
+            raise ValueError(f"buffer_size: got {self.buffer_size}; expected room for an episode of {longest} steps")
         make: Any = self.replay_buffer_class
         if not issubclass(make, EpisodeReplayBuffer):
             raise ValueError(f"replay_buffer_class: got {make.__name__}; expected EpisodeReplayBuffer or a kind of it")
@@ -207,33 +229,37 @@ class RecurrentTD3(PickleFreeAlgorithm):
             self.device,
             n_envs=self.n_envs,
             **{
-                "max_episode_steps": self._longest_episode(),
+                "max_episode_steps": longest,
                 "seed": int(self.rng.integers(2**63)),
                 **self.replay_buffer_kwargs,
             },
         )
 
     def _longest_episode(self) -> int:
-        """Steps of the longest episode, as given or as the environments' specifications have it."""
-        if self.max_episode_steps is None and self.env is not None:
-            try:
-                specs = self.env.get_attr("spec")
-            except AttributeError:  # vectorised environments need not have one
-                specs = [None]
-            limits = [spec.max_episode_steps for spec in specs if spec is not None and spec.max_episode_steps]
-            self.max_episode_steps = max(limits) if len(limits) == len(specs) else None
-        if self.max_episode_steps is None:
-            if self.env is None:
-                return 1
-            raise ValueError("max_episode_steps: got None and the environment does not say; expected a number of steps")
+        """Steps of the longest episode, as given or as the environments' time limits have it."""
+        if self.max_episode_steps is not None:
+            return self.max_episode_steps
+        if self.env is None:
+            return 1
+        # Gymnasium's TimeLimit has it; asking workers for their specification would pickle what made them.
+        if not self.env.has_attr("_max_episode_steps"):
+            raise ValueError("max_episode_steps: got None, and environments without TimeLimit; expected a number")
+        self.max_episode_steps = max(self.env.get_attr("_max_episode_steps"))
         return self.max_episode_steps
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Go on with another environment; a model loaded without one gets its replay buffer with it."""
         had_none = self.env is None
+        env = self._wrap_env(env, self.verbose)
+        if had_none:
+            self.n_envs = env.num_envs
+            stored = None if self.action_noise is None else noise_to_json(self.action_noise)
+            if stored is not None:
+                self.action_noise = noise_from_json(stored, self.n_envs)
         super().set_env(env, force_reset)
         if had_none:
             self._add_replay_buffer()
+            self._set_passes()
 
     # Collecting
 
@@ -317,6 +343,7 @@ class RecurrentTD3(PickleFreeAlgorithm):
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
         """Update actor, critic and targets ``gradient_steps`` times on ``batch_size`` episodes each."""
         if self.replay_buffer.n_episodes == 0:
+            self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
             return
         self.policy.set_training_mode(True)
         self._set_learning_rates()
@@ -373,7 +400,8 @@ class RecurrentTD3(PickleFreeAlgorithm):
             latents = self._passes.encode(self.critic, *seen)[:, :n_time]
             q_values = self._passes.values(self.critic, latents, batch.actions)
             if update_actor and live_actions is not None:
-                # One pass serves both: the latents are the replayed ones, and only the actor takes this gradient.
+                # One pass serves both: the latents are the replayed ones, and only the actor takes this gradient, at
+                # the critic before its step (Stable-Baselines3's TD3 takes it at the critic after it).
                 live_values = self._passes.values(self.critic, latents.detach(), live_actions[:, :n_time])[0]
                 measured["actor_loss"] = actor_loss(live_values, batch.mask)
                 if self.saturation_penalty > 0:
@@ -441,6 +469,29 @@ class RecurrentTD3(PickleFreeAlgorithm):
         """
         name = type(self).__name__ if tb_log_name is None else tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+
+def _check_settings(*, at_least_1: dict[str, Any], not_negative: dict[str, Any], shares: dict[str, Any]) -> None:
+    """Raise a ValueError that names the first number out of its range; functions, and None for no bound, pass."""
+    for name, value in at_least_1.items():
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name}: got {value!r}; expected a whole number of at least 1")
+    for name, value in not_negative.items():
+        if value is not None and not (isinstance(value, float | int | np.number) and value >= 0):
+            raise ValueError(f"{name}: got {value!r}; expected a number of at least 0")
+    for name, value in shares.items():
+        if not callable(value) and not (isinstance(value, float | int | np.number) and 0 <= value <= 1):
+            raise ValueError(f"{name}: got {value!r}; expected a number between 0 and 1")
+
+
+def _check_actions(space: spaces.Space | None) -> None:
+    """Raise a ValueError unless every component of the actions is a float that can differ from another."""
+    if space is None:
+        return
+    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+        raise ValueError(f"action_space: got {space}; expected a Box of floats")
+    if not (space.low < space.high).all():
+        raise ValueError("action_space: got a component with equal bounds; expected low below high in all of them")
 
 
 class RDPG(RecurrentTD3):

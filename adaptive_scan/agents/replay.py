@@ -144,6 +144,8 @@ class EpisodeReplayBuffer(BaseBuffer):
         super().__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
         if max_episode_steps < 1:
             raise ValueError(f"max_episode_steps: got {max_episode_steps}; expected at least 1")
+        if buffer_size < 1:
+            raise ValueError(f"buffer_size: got {buffer_size}; expected at least 1")
         if n_slice_steps is not None and n_slice_steps < 1:
             raise ValueError(f"n_slice_steps: got {n_slice_steps}; expected at least 1, or None for whole episodes")
         if not 0 <= n_burn_in <= (n_slice_steps or 0):
@@ -260,7 +262,14 @@ class EpisodeReplayBuffer(BaseBuffer):
             self.full, self.pos = True, 0
 
     def read_fields(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Values of the declared fields from the ``info`` of an episode's last step."""
+        """Values of the declared fields from the ``info`` of an episode's last step.
+
+        Raises:
+            ValueError: If one is not there.
+        """
+        for key in self._fields:
+            if key not in info:
+                raise ValueError(f"info: got {sorted(info)} at the end of an episode; expected the field {key!r}")
         return {key: info[key] for key in self._fields}
 
     def reset(self) -> None:
@@ -419,12 +428,15 @@ class EpisodeReplayBuffer(BaseBuffer):
         """
         pairs = self._fitting_pairs(state)
         kept = len(state["episodes"]["lengths"])
-        for _, values, own in pairs:
-            own[...] = values
+        self.full = kept == self.n_capacity
+        # In a larger buffer the oldest episode of a full ring comes first.
+        turned = int(state["pos"]) if state["full"] and not self.full else 0
+        order = (turned + np.arange(kept)) % max(kept, 1)
+        for number, (_, values, own) in enumerate(pairs):
+            own[...] = values[order] if number < len(self.episodes) else values
         if self.priorities is not None:
             self.priorities.load_state_dict(state.get("priorities"), kept)
-        self.full = kept == self.n_capacity
-        # A buffer of another capacity goes on behind the last episode.
+            self.priorities.values[:kept] = self.priorities.values[:kept][order]
         self.pos = int(state["pos"]) % self.n_capacity if self.full else kept
         self.rng.bit_generator.state = state["rng"]
 
@@ -445,6 +457,10 @@ class EpisodeReplayBuffer(BaseBuffer):
                 raise ValueError(f"replay: got {key} of shape {values.shape}; expected {own.shape}")
             if values.dtype != own.dtype:
                 raise ValueError(f"replay: got {key} of type {values.dtype}; expected {own.dtype}")
+        for saved in ("episodes", "open"):
+            rewards, actions = state[saved]["rewards"], state[saved]["actions"]
+            if not (np.isfinite(rewards).all() and (np.abs(actions) <= 1.0 + 1e-6).all()):
+                raise ValueError("replay: got values out of range; expected finite rewards and actions on [-1, 1]")
         steps = np.concatenate([lengths - 1, state["open_steps"]])
         if steps.min() < 0 or lengths.max(initial=0) > longest or steps.max() > longest:
             raise ValueError(f"replay: got lengths out of range; expected 1 to {longest} steps")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_scan.files import FileContentError, write_npz
+from adaptive_scan.files import FileContentError, write_npz, zip_fault
 
 FORMAT_VERSION = 1
 _FORMAT = "adaptive_scan replay"
@@ -103,6 +103,9 @@ def _read_arrays(target: Target) -> dict[str, np.ndarray]:
     try:
         # np.load leaves a file that it cannot read open.
         with nullcontext(target) if isinstance(target, io.BufferedIOBase) else Path(target).open("rb") as file:
+            fault = _fault(file)
+            if fault is not None:
+                raise ReplayFileError(path, fault, _EXPECTED)
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ReplayFileError(path, "a single array", _EXPECTED)
@@ -118,6 +121,17 @@ def _read_arrays(target: Target) -> dict[str, np.ndarray]:
     if foreign:
         raise ReplayFileError(path, f"the entry {foreign[0]!r}", _EXPECTED)
     return arrays
+
+
+def _fault(file: Any) -> str | None:
+    """What is wrong with an archive before anything in it is read; what is no archive is left to NumPy."""
+    start = file.tell()
+    fault = None
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            fault = zip_fault(archive)
+    file.seek(start)
+    return fault
 
 
 def _read_small(path: str, text: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from adaptive_scan.agents.plain_data import (
     space_from_json,
     space_to_json,
 )
-from adaptive_scan.files import replacing
+from adaptive_scan.files import replacing, zip_fault
 from adaptive_scan.trees import read_tree, tree_from_bytes, tree_to_bytes, write_tree
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ _SPARE = {
     **{"learning_rate": 0.0, "tau": 0.0, "critic_learning_rate": None, "action_noise": None},
     **{"replay_buffer_class": None, "replay_buffer_kwargs": None},
 }
+# What a malformed file makes our readers raise.
+_MALFORMED = (KeyError, TypeError, ValueError, OverflowError, MemoryError, RecursionError)
 _DATA = {
     *("policy", "observation_space", "action_space", "hyperparameters", "left_out", "train_freq", "action_noise"),
     *("num_timesteps", "n_updates", "n_episodes"),
@@ -157,6 +159,9 @@ def _read_zip(path: Any, name: str) -> tuple[dict[str, bytes], int | None]:
     """The entries of a model's file, and the version of its format: None is the zip of Stable-Baselines3 itself."""
     try:
         with zipfile.ZipFile(path) as archive:
+            fault = zip_fault(archive)
+            if fault is not None:
+                raise ModelFileError(name, fault, "entries stored once, as they are")
             names = archive.namelist()
             version = _read_version(archive.read(_VERSION), name) if _VERSION in names else None
             is_sb3 = version is None and any(entry.endswith(".pth") for entry in names)
@@ -215,7 +220,7 @@ def _read_description(data: bytes, version: int, name: str) -> StoredModel:
             int(content["n_updates"]),
             int(content["n_episodes"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (*_MALFORMED, AttributeError) as error:
         raise ModelFileError(name, f"unreadable data ({error})", "the JSON of a model") from error
     for unknown in sorted(set(settings) - set(HYPERPARAMETERS)):
         raise ModelFileError(name, f"the setting {unknown!r}", f"only {', '.join(HYPERPARAMETERS)}")
@@ -319,13 +324,24 @@ def load_model(
         check_for_correct_spaces(env, found.observation_space, found.action_space)
     if found.noise is not None:
         given.setdefault("action_noise", noise_from_json(found.noise, None if env is None else env.num_envs))
+    try:
+        model = _make_model(cls, policy, env, found, device=device, **{**found.settings, **given})
+    except (*_MALFORMED, AssertionError, RuntimeError) as error:
+        if settings:
+            raise
+        raise ModelFileError(name, f"settings that make no model ({error})", "those of a model") from error
+    _restore(model, parameters, name)
+    model.num_timesteps, model._n_updates, model._episode_num = found.num_timesteps, found.n_updates, found.n_episodes
+    return model
+
+
+def _make_model(cls: type[Model], policy: Any, env: Any, found: StoredModel, **settings: Any) -> Model:
+    """A model with new weights."""
     make: Any = cls
-    model: Model = make(policy, env, device=device, _init_setup_model=False, **{**found.settings, **given})
+    model: Model = make(policy, env, _init_setup_model=False, **settings)
     if env is None:
         model.observation_space, model.action_space, model.n_envs = found.observation_space, found.action_space, 1
     model._setup_model()
-    _restore(model, parameters, name)
-    model.num_timesteps, model._n_updates, model._episode_num = found.num_timesteps, found.n_updates, found.n_episodes
     return model
 
 
@@ -362,11 +378,36 @@ def load_parameters(model: PickleFreeAlgorithm, path: Any, *, exact_match: bool 
 
 def _restore(model: PickleFreeAlgorithm, parameters: dict[str, Any], name: str, *, exact_match: bool = True) -> None:
     """Put weights and states of the optimisers that were read from the file ``name`` into a model."""
+    own = model.get_parameters()
     try:
+        for part in ("actor.optimizer", "critic.optimizer"):
+            if part in parameters:
+                _check_optimizer(parameters[part], own[part], list(getattr(model, part.split(".")[0]).parameters()))
         model.set_parameters(parameters, exact_match=exact_match, device=model.device)
     # What torch raises where names, shapes or types differ from the networks'.
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(name, f"unfitting parameters ({error})", "those of its networks") from error
+
+
+def _check_optimizer(state: dict[str, Any], own: dict[str, Any], weights: list[torch.nn.Parameter]) -> None:
+    """Raise a ValueError unless a stored optimiser steps as the own one does; torch itself takes whatever it is given.
+
+    The learning rate may be another one: it is set before each update.
+    """
+    for group, ours in zip(state["param_groups"], own["param_groups"], strict=True):
+        free = {"lr", "initial_lr"}
+        for key in sorted((ours.keys() | group.keys()) - free):
+            got, expected = (_as_list(settings.get(key)) for settings in (group, ours))
+            if got != expected:
+                raise ValueError(f"optimizer's {key}: got {got}; expected {expected}")
+    for index, moments in state["state"].items():
+        shapes = {tuple(value.shape) for value in moments.values() if isinstance(value, torch.Tensor) and value.dim()}
+        if shapes - {tuple(weights[int(index)].shape)}:
+            raise ValueError(f"optimizer's state {index}: got {shapes}; expected {tuple(weights[int(index)].shape)}")
+
+
+def _as_list(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 # Policies alone
@@ -415,7 +456,7 @@ def load_policy(
         left_out, state = list(content["left_out"]), content["state"]
         if not isinstance(action_space, spaces.Box):
             raise TypeError(f"the actions are a {type(action_space).__name__}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (*_MALFORMED, AttributeError) as error:
         raise ModelFileError(name, f"unreadable data ({error})", "that of a policy") from error
     for setting in left_out:
         if setting not in settings:

@@ -164,8 +164,11 @@ def run(settings: Settings, algorithm: AlgorithmName, memory: str, seed: int) ->
     if checkpoint.exists():
         state = read_tree(checkpoint)
         progress = Progress(**state["progress"])
-        # Environments begin anew, and so must the episodes.
+        if progress.settings != task.as_json(algorithm, memory, n_steps):
+            raise SystemExit(f"error: {checkpoint}: found other settings; expected those of the task, or no checkpoint")
+        # Environments begin anew, and so must the episodes; they are not to be the first ones again.
         model.load_training_state({**state["training"], "last_obs": None})
+        model.env.seed(seed + 1_000 * len(progress.steps))  # type: ignore[union-attr]
     envs = DummyVecEnv([task.make_env] * N_EVALUATION_EPISODES)
     callback = EvaluateAndKeep(progress, result, checkpoint, envs, task.evaluate_every)
     model.learn(n_steps - model.num_timesteps, callback, reset_num_timesteps=model.num_timesteps == 0)

@@ -59,6 +59,7 @@ def _label(agent: tuple[str, str, bool]) -> str:
 def rows_of(task: Task, runs: Sequence[dict[str, Any]]) -> list[list[str]]:
     """One row for each agent, and one for each published figure."""
     rows = []
+    number = f".{1 if abs(task.goal) >= 10 else 3}f"
     for agent, group in itertools.groupby(sorted(runs, key=_agent), key=_agent):
         some = list(group)
         finals = np.array([np.mean(run["final_returns"]) for run in some])
@@ -69,16 +70,16 @@ def rows_of(task: Task, runs: Sequence[dict[str, Any]]) -> list[list[str]]:
                 _label(agent),
                 f"{some[0]['steps'][-1]:,}",
                 str(len(some)),
-                f"{np.median(finals):.1f}",
-                ", ".join(f"{final:.1f}" for final in finals),
-                f"{spread:.1f}",
-                f"{np.mean(last):.1f}",
+                f"{np.median(finals):{number}}",
+                ", ".join(f"{final:{number}}" for final in finals),
+                f"{spread:{number}}",
+                ", ".join(f"{mean:{number}}" for mean in last),
             ]
         )
     for known in task.published:
-        spread_text = "" if known.spread is None else f"{known.spread:.1f}"
+        spread_text = "" if known.spread is None else f"{known.spread:{number}}"
         rows.append(
-            [f"{known.agent} ({known.source})", f"{known.n_steps:,}", "", f"{known.mean:.1f}", "", spread_text, ""]
+            [f"{known.agent} ({known.source})", f"{known.n_steps:,}", "", f"{known.mean:{number}}", "", spread_text, ""]
         )
     return rows
 
@@ -103,6 +104,7 @@ def draw_curves(runs: Sequence[dict[str, Any]], path: Path) -> None:
             axis.annotate(known.agent, (0.02, known.mean), xycoords=("axes fraction", "data"), fontsize=6, va="bottom")
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("steps")
+        axis.xaxis.set_major_formatter(lambda steps, _: f"{steps / 1_000:g}k")
         axis.grid(alpha=0.2)
     axes[0][0].set_ylabel("return, mean of 100 episodes")
     handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -113,7 +115,7 @@ def draw_curves(runs: Sequence[dict[str, Any]], path: Path) -> None:
 
 COLUMNS = (
     *("agent", "steps", "seeds", "return (median)", "each seed", "spread over episodes"),
-    f"mean of the last {N_LAST} evaluations",
+    f"mean of the last {N_LAST} evaluations, each seed",
 )
 
 

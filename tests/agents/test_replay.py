@@ -115,7 +115,22 @@ def test_a_larger_buffer_goes_on_behind_the_last_episode():
     assert (larger.n_episodes, larger.size()) == (2, 4)
     fill(larger, [[4, 4]])
     assert larger.n_episodes == 3
-    assert sorted(larger.episodes["lengths"].tolist()) == [3, 4, 4]
+    assert sorted(larger.episodes["lengths"].tolist()) == [1, 4, 4]  # of 3 and 1, 3 was the older one
+
+
+def test_a_full_ring_is_turned_for_a_larger_buffer():
+    buffer, larger = make(n_envs=1, capacity=3), make(n_envs=1, capacity=6)
+    fill(buffer, [[1, 2, 3, 4, 2]])  # holds 4, 2, 3
+    larger.load_state_dict(buffer.state_dict())
+    assert larger.newest(3).lengths.tolist() == buffer.newest(3).lengths.tolist() == [2, 4, 3]
+    fill(larger, [[1, 1, 1, 1]])
+    assert larger.newest(6).lengths.tolist() == [1, 1, 1, 1, 2, 4]
+
+
+def test_a_field_that_is_not_there_is_named():
+    buffer = make(n_envs=1, fields={"score": FieldSpec((), "float32")})
+    with pytest.raises(ValueError, match=r"info: got \[.*\] at the end of an episode; expected the field 'score'"):
+        buffer.read_fields({"other": 1})
 
 
 def test_reset_forgets_everything():

@@ -226,6 +226,23 @@ def test_files_that_hold_no_replay_are_refused(path, tmp_path):
         assert_refused(rewrite(path, tmp_path / "changed.npz", **changes), message)
 
 
+def test_archives_that_grow_when_they_are_read_are_refused(buffer, tmp_path):
+    arrays = {f"episodes/{key}": np.zeros(2_000_000) for key in buffer.episodes}
+    np.savez_compressed(tmp_path / "bomb.npz", **arrays)
+    with pytest.raises(ReplayFileError, match=r"bomb.npz: found the compressed entry '.*'; expected a replay buffer"):
+        buffer.load(tmp_path / "bomb.npz")
+
+
+@pytest.mark.parametrize(("key", "value"), [("rewards", np.nan), ("actions", 7_000.0)])
+def test_values_that_would_spoil_learning_are_refused(key, value, buffer, path, tmp_path):
+    with np.load(path) as archive:
+        values = archive[f"episodes/{key}"].copy()
+    values[0, 0] = value
+    other = rewrite(path, tmp_path / "other.npz", **{f"episodes/{key}": values})
+    with pytest.raises(ReplayFileError, match="values out of range; expected finite rewards and actions on"):
+        buffer.load(other)
+
+
 def test_files_that_do_not_fit_are_refused(path, tmp_path):
     for changes, message in (
         ({"episodes/rewards": None}, "got fields"),

@@ -768,6 +768,94 @@ def test_replay_buffers_that_keep_no_episodes_are_refused():
         make(drift_envs(), replay_buffer_class=HerReplayBuffer)
 
 
+# Environments in processes of their own, and environments that come later
+
+
+def make_limited_env():
+    env = gym.wrappers.TimeLimit(DriftEnv(), 4)
+    return gym.wrappers.TransformReward(env, lambda reward: 2.0 * reward)
+
+
+def test_time_limits_are_found_in_processes_of_their_own():
+    envs = SubprocVecEnv([make_limited_env] * 2, start_method="fork")
+    try:
+        model = RDPG("MlpMemoryPolicy", envs, device="cpu", learning_starts=0, batch_size=2, seed=0)
+        assert model.max_episode_steps == 4
+        model.learn(16)
+        assert model.replay_buffer.n_episodes == 4
+    finally:
+        envs.close()
+
+
+@pytest.mark.parametrize("n_envs", [1, 4])
+def test_a_model_of_two_environments_goes_on_with_any_number(n_envs, tmp_path):
+    noise = OrnsteinUhlenbeckNoise(2, np.array([0.2]), seed=0)
+    make(drift_envs(2), action_noise=noise).learn(20).save(tmp_path / "model")
+    model = RDPG.load(tmp_path / "model", device="cpu")
+    model.set_env(drift_envs(n_envs))
+    model.learn(20 * n_envs)
+    assert model.action_noise.n_envs == model.replay_buffer.n_envs == n_envs
+    assert model.replay_buffer.n_episodes > 0
+
+
+# What is out of range
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"policy_delay": 0}, "policy_delay: got 0; expected a whole number of at least 1"),
+        ({"batch_size": 0}, "batch_size: got 0; expected a whole number of at least 1"),
+        ({"updates_per_batch": 0}, "updates_per_batch: got 0"),
+        ({"n_target_steps": 0.5}, "n_target_steps: got 0.5"),
+        ({"gamma": 5}, "gamma: got 5; expected a number between 0 and 1"),
+        ({"gamma": "x"}, "gamma: got 'x'; expected a number between 0 and 1"),
+        ({"tau": 3.0}, "tau: got 3.0"),
+        ({"target_policy_noise": -1.0}, "target_policy_noise: got -1.0; expected a number of at least 0"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm: got -1.0"),
+        ({"buffer_size": 3}, "buffer_size: got 3; expected room for an episode of"),
+        ({"policy_kwargs": {"n_critics": 0}}, "n_critics: got 0; expected at least 1"),
+    ],
+)
+def test_numbers_out_of_range_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(drift_envs(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (spaces.Box(-1, 1, (2,), np.int32), "action_space: got .*int32.*; expected a Box of floats"),
+        (spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 0.0]), dtype=np.float64), "a component with equal bounds"),
+    ],
+)
+def test_actions_that_cannot_be_learned_are_refused(actions, message):
+    class OtherActions(DriftEnv):
+        action_space = actions
+
+    with pytest.raises(ValueError, match=message):
+        make(DummyVecEnv([OtherActions]))
+
+
+def test_states_that_predict_did_not_return_are_refused():
+    model = make(drift_envs())
+    seen = np.zeros((1, *model.observation_space.shape), np.float32)
+    _, state = model.predict(seen)
+    other = tuple(part.astype(np.float64) for part in state)
+    np.testing.assert_array_equal(model.predict(seen, other)[0], model.predict(seen, state)[0])
+    with pytest.raises(ValueError, match=r"state: got 2 arrays of shapes .*; expected the 3 that predict returned"):
+        model.predict(seen, state[:-1])
+    with pytest.raises(ValueError, match="state: got 3 arrays of shapes"):
+        model.predict(seen, tuple(part[0] for part in state))
+    with pytest.raises(ValueError, match="episode_start: got 3 environments; expected 1"):
+        model.predict(seen, None, np.ones(3, bool))
+
+
+def test_the_policy_for_dicts_is_for_dicts():
+    with pytest.raises(ValueError, match=r"got MultiInputMemoryPolicy for Box.*; expected MlpMemoryPolicy"):
+        make(drift_envs(), policy="MultiInputMemoryPolicy")
+
+
 # What is easily mixed up
 
 

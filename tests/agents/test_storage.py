@@ -43,7 +43,7 @@ from adaptive_scan.agents.plain_data import (
     space_from_json,
     space_to_json,
 )
-from adaptive_scan.trees import TreeFileError, read_tree, write_tree
+from adaptive_scan.trees import TreeFileError, read_tree, tree_from_bytes, tree_to_bytes, write_tree
 
 VERSION_1 = Path(__file__).parent / "data" / "model_version_1.zip"
 
@@ -770,6 +770,85 @@ def test_a_model_saved_loaded_and_continued_equals_one_not_interrupted(cue_envs,
         envs.seed(3)
         each.returns = evaluate_policy(each, envs, n_eval_episodes=4, return_episode_rewards=True, warn=False)[0]
     assert straight.returns == loaded.returns
+
+
+# Files that were made to do harm
+
+
+def test_entries_that_grow_when_they_are_read_are_refused(path, tmp_path):
+    with zipfile.ZipFile(path) as whole:
+        entries = {name: whole.read(name) for name in whole.namelist()}
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {**entries, "_format_version": bytes(50_000_000)}.items():
+            archive.writestr(name, content)
+    with pytest.raises(
+        ModelFileError, match=r"bomb.zip: found the compressed entry '.*'; expected entries stored once"
+    ):
+        RDPG.load(bomb)
+
+
+def test_an_entry_that_stands_twice_is_refused(path, tmp_path):
+    twice = tmp_path / "twice.zip"
+    twice.write_bytes(path.read_bytes())
+    with zipfile.ZipFile(twice, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("data", "{}")
+    with pytest.raises(ModelFileError, match=r"found the entry 'data' twice"):
+        RDPG.load(twice)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("num_timesteps", float("inf")),
+        ("observation_space", {"kind": "Box", "shape": [10**9, 10**9], "dtype": "float32", "low": 0.0, "high": 1.0}),
+        ("action_space", {"kind": "Discrete", "n": 2, "start": 0}),
+        ("action_noise", {"kind": "GaussianNoise", "n_envs": 10**15, "arguments": {"sigma": [0.1]}, "state": {}}),
+        ("train_freq", [1, "age"]),
+    ],
+)
+def test_descriptions_of_no_model_are_refused(part, value, path, tmp_path):
+    with zipfile.ZipFile(path) as whole:
+        data = json.loads(whole.read("data"))
+    text = json.dumps({**data, part: value}).replace("Infinity", "1e400")
+    with pytest.raises(ModelFileError):
+        RecurrentTD3.load(rewrite(path, tmp_path / "other.zip", data=text.encode()), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("learning_rate", "x"),
+        ("seed", "x"),
+        ("gamma", "x"),
+        ("policy_kwargs", {"bogus": 1}),
+        ("policy_kwargs", [1]),
+        ("policy_kwargs", {"memory_kwargs": {"hidden_size": 10**7}}),
+        ("replay_buffer_kwargs", {"bogus": 1}),
+    ],
+)
+def test_settings_of_no_model_are_refused(setting, value, path, tmp_path):
+    with zipfile.ZipFile(path) as whole:
+        data = json.loads(whole.read("data"))
+    data["hyperparameters"][setting] = value
+    other = rewrite(path, tmp_path / "other.zip", data=json.dumps(data).encode())
+    with pytest.raises(ModelFileError) as refusal:
+        RecurrentTD3.load(other)
+    assert "\n" not in str(refusal.value)
+
+
+def test_optimisers_that_step_otherwise_are_refused(model, path, tmp_path):
+    entry = "critic.optimizer.safetensors"
+    with zipfile.ZipFile(path) as whole:
+        state = tree_from_bytes(whole.read(entry), entry)
+    for group in state["param_groups"]:
+        group["maximize"] = True
+    with pytest.raises(ModelFileError, match="optimizer's maximize: got True; expected False"):
+        RecurrentTD3.load(rewrite(path, tmp_path / "other.zip", **{entry: tree_to_bytes(state)}))
+    state["param_groups"][0]["maximize"] = False
+    state["state"][0]["exp_avg"] = torch.zeros(3, 5, 7)
+    with pytest.raises(ModelFileError, match="optimizer's state 0: got"):
+        RecurrentTD3.load(rewrite(path, tmp_path / "other.zip", **{entry: tree_to_bytes(state)}))
 
 
 # Spaces
