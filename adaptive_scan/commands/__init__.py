@@ -9,6 +9,7 @@ COMMANDS = {
     "compare": "compare the scans of a run with static ones on held-out micrographs",
     "train-generator": "train a generator on a mixture of static scans",
     "make-specimens": "make procedural micrographs with their truth",
+    "compare-specimens": "compare procedural crops with crops of real micrographs",
 }
 
 
@@ -48,11 +49,18 @@ def _make_specimens(arguments: list[str]) -> None:
     make_specimens_command(parse_specimens(arguments))
 
 
+def _compare_specimens(arguments: list[str]) -> None:
+    from adaptive_scan.commands.realism import compare_specimens_command, parse_realism
+
+    compare_specimens_command(parse_realism(arguments))
+
+
 _RUN = {
     "train": _train,
     "compare": _compare,
     "train-generator": _train_generator,
     "make-specimens": _make_specimens,
+    "compare-specimens": _compare_specimens,
 }
 
 
@@ -73,7 +81,7 @@ def main() -> int:
     output = sys.stdout if arguments else sys.stderr
     print("usage: adaptive-scan COMMAND [OPTIONS]\n", file=output)
     for name, purpose in COMMANDS.items():
-        print(f"  {name:<16} {purpose}", file=output)
+        print(f"  {name:<18} {purpose}", file=output)
     return 0 if arguments else 2
 
 
@@ -95,3 +103,8 @@ def train_generator_main() -> int:
 def make_specimens_main() -> int:
     """``scripts/make_specimens.py``."""
     return _run("make-specimens", sys.argv[1:])
+
+
+def compare_specimens_main() -> int:
+    """``scripts/compare_specimens.py``."""
+    return _run("compare-specimens", sys.argv[1:])

@@ -8,7 +8,7 @@ import numpy as np
 
 from adaptive_scan.specimens.family import Family
 from adaptive_scan.specimens.grains import grains
-from adaptive_scan.specimens.imaging import record
+from adaptive_scan.specimens.imaging import DEFAULT_IMAGING, ImagingSettings, record
 from adaptive_scan.specimens.lattices import lattice
 from adaptive_scan.specimens.nanoparticles import nanoparticles
 from adaptive_scan.specimens.particles import sharp_particles, soft_particles
@@ -29,7 +29,12 @@ _CHUNK_PIXELS = 2**20  # bounds the memory of intermediate arrays, and keeps the
 
 
 def procedural_crops(
-    n_crops: int, crop_size: int, rng: np.random.Generator, *, families: Sequence[str] | str | None = None
+    n_crops: int,
+    crop_size: int,
+    rng: np.random.Generator,
+    *,
+    families: Sequence[str] | str | None = None,
+    imaging: ImagingSettings = DEFAULT_IMAGING,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw crops of procedural micrographs, normalised like crops of real ones.
 
@@ -41,6 +46,7 @@ def procedural_crops(
         rng: Source of everything random.
         families: Names to draw from, or one of them: those of ``FAMILIES``, by default all of these, and those of
             ``SPECIMEN_FAMILIES``, which are slower and have a truth that is not kept here.
+        imaging: What the microscope adds.
 
     Returns:
         Crops in [-1, 1], float32, shape (N, S, S), and the name of each crop's family, shape (N,).
@@ -65,7 +71,7 @@ def procedural_crops(
         indices = np.flatnonzero(choices == code)
         for begin in range(0, len(indices), n_at_once):
             some = indices[begin : begin + n_at_once]
-            crops[some] = record(_specimens(name, len(some), crop_size, rng), rng)
+            crops[some] = record(_specimens(name, len(some), crop_size, rng), rng, imaging)
     return crops, np.array(chosen)[choices]
 
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive_scan.specimens import FAMILIES, procedural_crops
+from adaptive_scan.specimens.imaging import DEFAULT_IMAGING, REALISTIC_IMAGING
 
 NAMES = ["lattice", "nanoparticles", "soft_particles", "sharp_particles", "grains"]
 
@@ -111,3 +112,19 @@ def test_bad_requests_name_what_is_wrong(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         procedural_crops(*arguments, rng, families=families)
+
+
+def test_default_crops_are_to_the_last_bit_what_they_always_were() -> None:
+    crops, _ = procedural_crops(60, 64, np.random.default_rng(5))
+
+    np.testing.assert_array_equal(crops, procedural_crops(60, 64, np.random.default_rng(5), imaging=DEFAULT_IMAGING)[0])
+    # Of the version before imaging had settings; means of many pixels bear another processor's rounding.
+    assert [round(float(crop.mean(dtype=np.float64)), 4) for crop in crops[:4]] == [-0.8675, -0.3181, -0.3007, 0.2808]
+
+
+def test_other_imaging_keeps_the_families_and_changes_the_pictures() -> None:
+    default, names = procedural_crops(20, 48, np.random.default_rng(5))
+    realistic, same_names = procedural_crops(20, 48, np.random.default_rng(5), imaging=REALISTIC_IMAGING)
+
+    assert names.tolist() == same_names.tolist()
+    assert not np.array_equal(default, realistic)
