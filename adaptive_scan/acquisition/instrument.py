@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike
 from adaptive_scan.acquisition.draws import model_keys
 from adaptive_scan.acquisition.exposure import Exposure, check_range
 from adaptive_scan.acquisition.models import DetectorModel, Memory, Model, ProbeModel, Visit
+from adaptive_scan.acquisition.timing import Timing
 
 _HIGHEST_KEY = 2**63 - 1
 _NO_LIMIT = Exposure()
+_USUAL_TIMING = Timing()
 
 
 class Reading(NamedTuple):
@@ -98,6 +100,7 @@ class Instrument:
         exposure: How values become electrons.
         dwell: Dwell time of a position where none is given [s].
         limits: Lowest and highest value reported; readings beyond are clipped.
+        timing: Flyback and settling times, which count in `adaptive_scan.acquisition.scan_costs` and change no reading.
 
     Raises:
         TypeError: If a model is neither a probe nor a detector model.
@@ -116,6 +119,7 @@ class Instrument:
     exposure: Exposure = _NO_LIMIT
     dwell: float = 1e-6
     limits: tuple[float, float] = (-2.0, 3.0)
+    timing: Timing = _USUAL_TIMING
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", tuple(self.models))
@@ -153,8 +157,21 @@ class Instrument:
             The state.
         """
         keys = np.zeros(n_scans, dtype=np.int64) if self.is_ideal else rng.integers(_HIGHEST_KEY, size=n_scans)
+        return self.begin_with(keys)
+
+    def begin_with(self, keys: np.ndarray) -> InstrumentState:
+        """The state of scans that have visited nothing yet and meet the faults of these keys.
+
+        Args:
+            keys: Those of other scans, whose faults these are to share, int64, shape (n_scans,).
+
+        Returns:
+            The state.
+        """
+        n_scans = len(keys)
         memories = tuple(model.begin(n_scans) for _, model in self._active)
-        return InstrumentState(keys, np.zeros(n_scans, dtype=np.int64), np.zeros(n_scans), memories)
+        own = np.array(keys, dtype=np.int64)
+        return InstrumentState(own, np.zeros(n_scans, dtype=np.int64), np.zeros(n_scans), memories)
 
     def measure(
         self,
@@ -242,13 +259,7 @@ class Instrument:
         return Visit(keys, state.n_visited, state.times, visited.shape[1], dwell, electrons)
 
     def _dwell(self, dwell: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
-        """Dwell times as (1 or n_scans, 1 or n_positions), which the loops broadcast."""
-        times = np.array(self.dwell if dwell is None else dwell, dtype=np.float64, ndmin=2)
-        if times.ndim != 2 or any(own not in (1, full) for own, full in zip(times.shape, shape, strict=True)):
-            raise ValueError(f"dwell: got shape {times.shape}; expected one that broadcasts to {shape}")
-        if not (times > 0.0).all() or not np.isfinite(times).all():
-            raise ValueError(f"dwell: got times in [{times.min()}, {times.max()}] s; expected positive, finite ones")
-        return times
+        return dwell_times(self.dwell if dwell is None else dwell, shape)
 
 
 @dataclass(frozen=True)
@@ -299,6 +310,31 @@ class Memoryless(Instrument):
             )
         state.n_visited += values.shape[1]
         return measured
+
+
+def dwell_times(dwell: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """Dwell times as (1 or n_scans, 1 or n_positions), which the loops broadcast.
+
+    Args:
+        dwell: Dwell times [s].
+        shape: Numbers of scans and positions.
+
+    Returns:
+        Float64, two axes.
+
+    Raises:
+        ValueError: If they do not broadcast to the shape, or one is not positive and finite.
+
+    Example:
+        >>> dwell_times([1e-6, 2e-6], (3, 2)).shape
+        (1, 2)
+    """
+    times = np.array(dwell, dtype=np.float64, ndmin=2)
+    if times.ndim != 2 or any(own not in (1, full) for own, full in zip(times.shape, shape, strict=True)):
+        raise ValueError(f"dwell: got shape {times.shape}; expected one that broadcasts to {shape}")
+    if not (times > 0.0).all() or not np.isfinite(times).all():
+        raise ValueError(f"dwell: got times in [{times.min()}, {times.max()}] s; expected positive, finite ones")
+    return times
 
 
 def _generator(state: InstrumentState, call: int) -> np.random.Generator:

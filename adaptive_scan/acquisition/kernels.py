@@ -6,8 +6,12 @@ positions share. Every scan is one pass in order, so a path in pieces gives the 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
+
+_FLYBACK_TURN = 0.75 * math.pi
 
 
 @njit(cache=True, nogil=True)
@@ -171,6 +175,53 @@ def drop_out(
                 if numbers[scan, i, 2] < end_probability:
                     count = 0.0
         memory[scan, 0], memory[scan, 1], memory[scan, 2] = count, total, factor
+
+
+@njit(cache=True, nogil=True)
+def survey_paths(
+    paths: np.ndarray, dwell: np.ndarray, longest_step: float, sharp_turn: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count what scans wait for, and find their sharpest turn and largest acceleration.
+
+    Args:
+        paths: Positions [px], float64, shape (n_scans, n_positions, 2).
+        dwell: Dwell times [s], shape (1 or n_scans, 1 or n_positions).
+        longest_step: Longest move that is no jump [px].
+        sharp_turn: Largest turn between steps that is not counted [rad].
+
+    Returns:
+        Numbers of flybacks, other jumps and sharp turns, float64, shape (n_scans, 3); and largest turn [rad] and
+        acceleration [px/s^2], shape (n_scans, 2).
+    """
+    n_scans, n_positions = paths.shape[:2]
+    counts, largest = np.zeros((n_scans, 3)), np.zeros((n_scans, 2))
+    for scan in range(n_scans):
+        row, after_step = min(scan, dwell.shape[0] - 1), False
+        last_move, last_velocity, last_time = (0.0, 0.0), (0.0, 0.0), 0.0
+        for i in range(1, n_positions):
+            time = dwell[row, min(i, dwell.shape[1] - 1)]
+            move = (paths[scan, i, 0] - paths[scan, i - 1, 0], paths[scan, i, 1] - paths[scan, i - 1, 1])
+            velocity = (move[0] / time, move[1] / time)
+            if i > 1:
+                change = math.hypot(velocity[0] - last_velocity[0], velocity[1] - last_velocity[1])
+                largest[scan, 1] = max(largest[scan, 1], 2.0 * change / (last_time + time))
+            last_velocity, last_time = velocity, time
+            length = math.hypot(move[0], move[1])
+            if length == 0.0:
+                continue
+            cross, along = (
+                last_move[0] * move[1] - last_move[1] * move[0],
+                last_move[0] * move[0] + last_move[1] * move[1],
+            )
+            turn = abs(math.atan2(cross, along))
+            largest[scan, 0] = max(largest[scan, 0], turn)
+            is_step = length <= longest_step
+            if not is_step:
+                counts[scan, 0 if after_step and turn > _FLYBACK_TURN else 1] += 1.0
+            elif after_step and turn > sharp_turn:
+                counts[scan, 2] += 1.0
+            last_move, after_step = move, is_step
+    return counts, largest
 
 
 def oscillator(rate: float, damping: float, dwell: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from adaptive_scan.acquisition.detector import (
 from adaptive_scan.acquisition.exposure import Exposure
 from adaptive_scan.acquisition.instrument import Acquisition, Instrument, Memoryless
 from adaptive_scan.acquisition.probe import CoilLag, ScanJitter, SpecimenDrift
+from adaptive_scan.acquisition.timing import Timing
 
 # Why these numbers: docs/acquisition.md. A pixel is taken as 0.2 Å, and as 1 Å for beam-sensitive specimens.
 INSTRUMENTS = MappingProxyType(
@@ -51,6 +52,7 @@ INSTRUMENTS = MappingProxyType(
             ),
             Exposure(current=150.0, collected=0.15, dark=0.05),
             dwell=0.2e-6,
+            timing=Timing.of_lag(0.3e-6, flyback=1e-5),
         ),
         "low-dose": Instrument(
             (

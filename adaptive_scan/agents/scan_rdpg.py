@@ -19,6 +19,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from adaptive_scan.acquisition import Instrument
 from adaptive_scan.agents.policies import MemoryPolicy
 from adaptive_scan.agents.recurrent_td3 import RDPG
 from adaptive_scan.agents.replay import EpisodeBatch, EpisodeReplayBuffer, FieldSpec
@@ -96,10 +97,11 @@ class ScanReplayBuffer(EpisodeReplayBuffer):
         self.image_size = image_size
 
     def read_fields(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Crop and measured pixels from the ``info`` at the end of a scan."""
+        """Crop, measured pixels and key of the instrument's faults from the ``info`` at the end of a scan."""
         size = self.image_size
         pixels = np.clip(np.floor(info["positions"].reshape(-1, 2) + 0.5), 0, size - 1).astype(np.int64)
-        return {"crop_id": info["crop_id"], "pixels": pixels[:, 0] * size + pixels[:, 1], "score": np.nan}
+        fields = {"crop_id": info["crop_id"], "pixels": pixels[:, 0] * size + pixels[:, 1], "score": np.nan}
+        return {**fields, **{name: info[name] for name in self._fields if name not in fields}}
 
     def sample_scored(self, batch_size: int) -> EpisodeBatch:
         """Scans drawn uniformly, with replacement, from those that have a score.
@@ -123,6 +125,9 @@ def _with_scores(batch: EpisodeBatch, scores: Tensor) -> Tensor:
 class ScanRDPG(RDPG):
     """RDPG on partial scans, co-training a generator.
 
+    Static and reference scans go through the environment's instrument, as the actor's do. The reference of a scan meets
+    the faults of that scan, so that their difference is a merit of the path and not of chance.
+
     Args:
         policy: ``"MultiInputMemoryPolicy"`` or a policy class.
         env: Batch of scans without a completer: the agent scores scans itself.
@@ -138,7 +143,7 @@ class ScanRDPG(RDPG):
 
     Raises:
         ValueError: If rewards refer to a reference and there is none, or the generator normalises over batches; or if
-            the environment scores scans or normalises observations.
+            the environment scores scans, leaves their dwell times free or normalises observations.
     """
 
     def __init__(
@@ -168,8 +173,11 @@ class ScanRDPG(RDPG):
             )
         if env.batch.judge is not None:
             raise ValueError("env: got one with a completer; expected completer=None, the agent scores scans itself")
+        if env.batch.has_free_dwell:
+            raise ValueError("env: got one with free dwell times; expected dwell=None, all scans of the same dose")
         self.geometry: ScanGeometry = env.batch.geometry
         self.crops: CropSource = env.batch.source
+        self.instrument: Instrument = env.batch.acquisition
         self.generator, self.generator_optimizer = generator, generator_optimizer
         self.generator_learning_rate = generator_learning_rate
         self.examples: ScanExamples | None = None
@@ -193,6 +201,7 @@ class ScanRDPG(RDPG):
 
     def _make_replay_buffer(self) -> EpisodeReplayBuffer:
         pixel_type = "int16" if self.geometry.image_size**2 <= np.iinfo(np.int16).max else "int32"
+        keys = {} if self.instrument.is_ideal else {"instrument_key": FieldSpec((), "int64")}
         return ScanReplayBuffer(
             self.buffer_size,
             self.observation_space,
@@ -205,6 +214,7 @@ class ScanRDPG(RDPG):
                 "crop_id": FieldSpec((self.crops.id_width,), "int64"),
                 "score": FieldSpec((), "float32"),
                 "pixels": FieldSpec((self.geometry.dose,), pixel_type),
+                **keys,
             },
             seed=int(self.rng.integers(2**63)),
         )
@@ -245,7 +255,7 @@ class ScanRDPG(RDPG):
         pictures = torch.as_tensor(crops, device=self.device)
         targets = blur_targets(pictures[:, None]) if self.co_training.blur else pictures[:, None]
         self.generator.train()
-        scans, references = self._replayed_scans(batch), self._reference_scans(pictures)
+        scans, references = self._replayed_scans(batch), self._reference_scans(pictures, batch)
         scans, references, wanted = self._turn(scans, references, targets)
         reference_losses = self._losses(references, wanted)
         losses = self._train_generator(scans, wanted, pictures, targets)
@@ -275,7 +285,8 @@ class ScanRDPG(RDPG):
     def try_actor(self) -> tuple[float, float]:
         """Let the actor scan the trial's crops, and keep it as the best one if its mean loss is lower than the best's.
 
-        Both are completed by the generator as it stands, so that an actor is never kept for a generator that has gone.
+        Both are completed by the generator as it stands, so that an actor is never kept for a generator that has gone,
+        and both meet the same faults of the instrument, so that none is kept for its luck.
 
         Returns:
             Mean losses of the actor and of the best one so far.
@@ -283,10 +294,14 @@ class ScanRDPG(RDPG):
         Raises:
             ValueError: If the agent was made without a trial.
         """
+        if self._trial is None or self._trial_crops is None:
+            raise ValueError("trial: got None when the agent was made; expected scans to try actors on")
         learning = copy.deepcopy(self.actor.state_dict())
-        loss = self._trial_loss()
+        faults = self._trial.rng.bit_generator.state
+        loss = self._trial_loss(self._trial, self._trial_crops)
         self.actor.load_state_dict(self.best_actor)
-        best_loss = self._trial_loss()
+        self._trial.rng.bit_generator.state = faults
+        best_loss = self._trial_loss(self._trial, self._trial_crops)
         self.actor.load_state_dict(learning)
         if loss < best_loss:
             self.best_actor = learning
@@ -302,19 +317,17 @@ class ScanRDPG(RDPG):
         finally:
             self.actor.load_state_dict(learning)
 
-    def _trial_loss(self) -> float:
+    def _trial_loss(self, trial: ScanBatch, crop_ids: np.ndarray) -> float:
         """Mean loss of the actor's deterministic scans of the trial's crops."""
-        if self._trial is None or self._trial_crops is None:
-            raise ValueError("trial: got None when the agent was made; expected scans to try actors on")
-        observation, state = self._trial.reset(crop_ids=self._trial_crops), None
+        observation, state = trial.reset(crop_ids=crop_ids), None
         while True:
             actions, state = self.policy.predict(observation, state)
-            step = self._trial.step(actions)
+            step = trial.step(actions)
             if step.ended.all():
                 break
             observation = step.observations
         size, losses = self.geometry.image_size, []
-        pictures = torch.as_tensor(self.crops.take(self._trial_crops), device=self.device)[:, None]
+        pictures = torch.as_tensor(self.crops.take(crop_ids), device=self.device)[:, None]
         targets = blur_targets(pictures) if self.co_training.blur else pictures
         values, positions = (torch.as_tensor(step.final[k], device=self.device) for k in ("values", "positions"))
         scans = tensors.partial_scans(values.flatten(1), positions.flatten(1, 2), size)
@@ -338,14 +351,31 @@ class ScanRDPG(RDPG):
         """Partial scans of crops by the static families in turn (n_scans, 2, S, S)."""
         drawn = draw_positions(self.co_training.static_scans, self.geometry, len(crops), self.rng)
         positions = torch.as_tensor(drawn, device=self.device)
-        return tensors.partial_scans(tensors.sample(crops, positions), positions, self.geometry.image_size)
+        return self._measured(crops, positions)
 
-    def _reference_scans(self, crops: Tensor) -> Tensor | None:
+    def _reference_scans(self, crops: Tensor, batch: EpisodeBatch) -> Tensor | None:
         """Partial scans of crops by the reference (n_scans, 2, S, S), if rewards need it."""
         if self.co_training.reward == "absolute" or self._reference is None:
             return None
-        values = tensors.sample(crops, self._reference)
         positions = self._reference.expand(len(crops), -1, -1)
+        return self._measured(crops, positions, batch.fields.get("instrument_key"))
+
+    def _measured(self, crops: Tensor, positions: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Partial scans (n_scans, 2, S, S) of crops along paths (n_scans, n_positions, 2), by the instrument.
+
+        Its faults are those of the keys (n_scans,), or new ones.
+        """
+        if self.instrument.is_ideal:
+            values = tensors.sample(crops, positions)
+        else:
+
+            def read(displaced: np.ndarray) -> np.ndarray:
+                return tensors.sample(crops, torch.as_tensor(displaced, device=self.device)).cpu().numpy()
+
+            instrument, n_scans = self.instrument, len(crops)
+            begun = instrument.begin(n_scans, self.rng) if keys is None else instrument.begin_with(keys.cpu().numpy())
+            reading = instrument.measure(positions.cpu().numpy(), read, begun)
+            values = torch.as_tensor(reading.values, device=self.device)
         return tensors.partial_scans(values, positions, self.geometry.image_size)
 
     def _turn(self, scans: Tensor, references: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -225,7 +225,7 @@ def report_skipped(skipped: list[MicrographError]) -> None:
 
 
 def environment_settings(config: TrainingConfig) -> dict[str, Any]:
-    """Settings of the environment that the agent acts in, for training and for comparison alike."""
+    """Settings of the environment that the agent acts in, for training and for comparison alike, but the instrument."""
     settings: dict[str, Any] = {
         "geometry": config.geometry,
         "action_kind": "angle",
@@ -324,6 +324,7 @@ def _make_agent(config: TrainingConfig, crops: CropSource) -> ScanRDPG:
         crops,
         completer=None,
         edge_penalty=agent.edge_penalty,
+        acquisition=config.acquisition,
         **environment_settings(config),
     )
     network = make_network(generator.kind, config, n_channels=generator.n_channels, n_levels=generator.n_levels)
@@ -340,7 +341,12 @@ def _make_agent(config: TrainingConfig, crops: CropSource) -> ScanRDPG:
         reference_headings=headings,
         reference_spacings=spacings,
         trial=ScanBatch(
-            agent.n_trial_crops, crops, rng=np.random.default_rng(0), completer=None, **environment_settings(config)
+            agent.n_trial_crops,
+            crops,
+            rng=np.random.default_rng(0),
+            completer=None,
+            acquisition=config.acquisition,
+            **environment_settings(config),
         ),
         co_training=CoTraining(
             static_scans=generator.static_scans,

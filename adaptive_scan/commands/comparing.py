@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.measure import Measurement
 
+from adaptive_scan.acquisition import Acquisition, Instrument
 from adaptive_scan.commands.building import (
     TestCrops,
     adaptive_contender,
@@ -47,6 +48,7 @@ def compare_run(
     *,
     scans: Sequence[str] = RUN_SCANS,
     policies: Sequence[Contender] = (),
+    acquisition: Instrument | Acquisition | str | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Comparison:
@@ -57,7 +59,8 @@ def compare_run(
         test: Crops that it did not see.
         scans: Scans to compare; the spiral that ratios refer to is added where it is missing.
         policies: Further contenders.
-        seed: Of random scans and of the bootstrap.
+        acquisition: The instrument that all scans go through, or a preset's name; None is the run's.
+        seed: Of random scans, of the instrument and of the bootstrap.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -81,6 +84,7 @@ def compare_run(
         [*contenders, *policies],
         {"generator": run.generator, **{name: make_completer(name) for name in ("linear", "infill")}},
         geometry=run.config.geometry,
+        acquisition=run.config.acquisition if acquisition is None else acquisition,
         groups=test.groups,
         corners=test.corners,
         blur_targets=run.config.data.blur,
@@ -131,9 +135,14 @@ def compare_command(config: ComparisonConfig) -> None:
     use_threads(run.config.n_threads)
     test = _held_out_crops(config, run)
     folder = _folder_of(config)
-    comparison = compare_run(run, test, scans=config.scans, policies=policies, seed=config.seed)
+    acquisition = run.config.acquisition if config.acquisition is None else config.acquisition
+    comparison = compare_run(
+        run, test, scans=config.scans, policies=policies, acquisition=acquisition, seed=config.seed
+    )
     micrographs = run.config.micrographs if config.micrographs is None else config.micrographs
-    print_comparison(comparison, folder, run=config.run, micrographs=micrographs, seed=config.seed)
+    print_comparison(
+        comparison, folder, run=config.run, micrographs=micrographs, acquisition=acquisition, seed=config.seed
+    )
 
 
 def _folder_of(config: ComparisonConfig) -> Path:
@@ -187,7 +196,9 @@ def _without_trained(dataset: MicrographDataset, run: Run) -> MicrographDataset:
     return dataset.subset(kept)
 
 
-def print_comparison(comparison: Comparison, folder: Path, *, run: Path, micrographs: Path | None, seed: int) -> None:
+def print_comparison(
+    comparison: Comparison, folder: Path, *, run: Path, micrographs: Path | None, acquisition: str, seed: int
+) -> None:
     """Write the files of a comparison, show its table, and say how each policy did against the filling path.
 
     Args:
@@ -195,10 +206,12 @@ def print_comparison(comparison: Comparison, folder: Path, *, run: Path, microgr
         folder: Where the files go.
         run: Run folder of the networks.
         micrographs: Where the pictures came from; None for procedural ones.
+        acquisition: Name of the instrument.
         seed: Of the comparison.
     """
     place = None if micrographs is None else str(micrographs.absolute())
-    files = write_comparison(comparison, folder, origin={"run": str(run), "micrographs": place, "seed": seed})
+    origin = {"run": str(run), "micrographs": place, "acquisition": acquisition, "seed": seed}
+    files = write_comparison(comparison, folder, origin=origin)
     console, table = Console(), comparison_table(comparison)
     # Where lines are shorter than the table, whole numbers on wrapped lines beat numbers that are cut off.
     needed = Measurement.get(console, console.options.update(width=1_000), table).maximum

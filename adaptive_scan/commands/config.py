@@ -16,6 +16,9 @@ from adaptive_scan.scans import PRESETS, STATIC_SCANS, ScanGeometry
 OWN_SCANS = ("adaptive", "filling_path", "polygonal_spiral")
 """Scans of a run's own: that of its actor, and static ones of segments, which an actor could make."""
 
+InstrumentName = Literal["ideal", "probe-corrected-200kv", "fast-scan", "low-dose"]
+"""Names of `adaptive_scan.acquisition.INSTRUMENTS`."""
+
 RUN_SCANS = ("adaptive", "filling_path", "spiral", "wide_spiral", "raster", "grid", "random")
 """Scans of a run that are compared when no others are named."""
 
@@ -191,6 +194,8 @@ class TrainingConfig:
     """Iterations between entries of the log."""
     picture_every: int = 5_000
     """Iterations between pictures in the log."""
+    acquisition: InstrumentName = "ideal"
+    """The instrument that all scans go through, in training and in the comparison."""
     geometry: ScanGeometry = field(default_factory=ScanGeometry)
     """The scan: field, segments, positions, spacing."""
     data: DataSettings = field(default_factory=DataSettings)
@@ -221,11 +226,13 @@ class ComparisonConfig:
     scans: tuple[str, ...] = RUN_SCANS
     """Scans to compare: adaptive, filling_path, polygonal_spiral and static families; spiral, which ratios refer to,
     always is."""
+    acquisition: InstrumentName | None = None
+    """The instrument that all scans go through; without it the run's."""
     policy: str | None = None
     """One more policy, as package.module:factory; the factory is called without arguments."""
     out: Path | None = None
-    """Folder for the comparison; without it the run folder or, where other pictures, scans, policies, groups or seeds
-    than the run's are asked for, a new folder in it, named by the time."""
+    """Folder for the comparison; without it the run folder or, where other pictures, scans, policies, groups,
+    instruments or seeds than the run's are asked for, a new folder in it, named by the time."""
     seed: int = 0
     """Seed of random scans and of the bootstrap."""
     skip_bad: bool = False
@@ -395,6 +402,8 @@ def config_from_dict(kind: type, data: Any) -> Any:
     """
     hints = typing.get_type_hints(kind)
     known = {f.name for f in dataclasses.fields(kind)}
+    # Runs that know of no instruments had the ideal one.
+    data = {**dict.fromkeys(known & {"acquisition"}, "ideal"), **data}
     for name in sorted(set(data) ^ known):
         raise ValueError(f"settings: {'unknown' if name in data else 'missing'} {name!r} of {kind.__name__}")
     return kind(**{name: _restore(hints[name], value) for name, value in data.items()})

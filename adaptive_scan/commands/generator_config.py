@@ -10,7 +10,13 @@ from typing import Annotated, Literal
 import tyro
 
 from adaptive_scan.commands.arguments import parse_resumable
-from adaptive_scan.commands.config import CropSettings, check_not_negative, check_positive, preset_config
+from adaptive_scan.commands.config import (
+    CropSettings,
+    InstrumentName,
+    check_not_negative,
+    check_positive,
+    preset_config,
+)
 from adaptive_scan.generators import GeneratorTraining
 from adaptive_scan.scans import ScanGeometry
 
@@ -45,6 +51,8 @@ class GeneratorConfig:
     """Channels of the U-Net's finest level."""
     n_levels: int = 3
     """Resolutions of the U-Net."""
+    acquisition: InstrumentName = "ideal"
+    """The instrument that all scans go through, in training and in the comparison."""
     training: Annotated[GeneratorTraining, tyro.conf.arg(name="")] = field(default_factory=GeneratorTraining)
     """Network, scans and optimiser."""
     geometry: ScanGeometry = field(default_factory=ScanGeometry)

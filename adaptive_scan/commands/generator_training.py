@@ -21,7 +21,7 @@ from adaptive_scan.commands.building import (
 )
 from adaptive_scan.commands.comparing import print_comparison
 from adaptive_scan.commands.errors import refusals_as_input_errors
-from adaptive_scan.commands.folders import GENERATOR, check_out
+from adaptive_scan.commands.folders import GENERATOR, check_out, update_manifest
 from adaptive_scan.commands.generator_config import GeneratorConfig
 from adaptive_scan.commands.keeping import (
     Keeper,
@@ -64,8 +64,11 @@ def train_generator_command(config: GeneratorConfig) -> Path:
     kind = config.training.generator
     network = make_network(kind, config, n_channels=config.n_channels, n_levels=config.n_levels)
     with refusals_as_input_errors():
-        trainer = GeneratorTrainer(network, data.train, config.geometry, config.training, device=device)
+        trainer = GeneratorTrainer(
+            network, data.train, config.geometry, config.training, device=device, acquisition=config.acquisition
+        )
     folder = begin_folder(config, data.description, f"generator-{config.preset}-seed{config.seed}")
+    update_manifest(folder, acquisition=config.acquisition)
     state = begin_state(config, folder)
     if state is not None:
         trainer.load_state_dict(state)
@@ -73,7 +76,14 @@ def train_generator_command(config: GeneratorConfig) -> Path:
         _learn(trainer, config, folder)
     with finishing(folder):
         comparison = compare_generator(config, folder, data.test, device)
-        print_comparison(comparison, folder, run=folder, micrographs=config.micrographs, seed=0)
+        print_comparison(
+            comparison,
+            folder,
+            run=folder,
+            micrographs=config.micrographs,
+            acquisition=config.acquisition,
+            seed=0,
+        )
     return folder
 
 
@@ -150,8 +160,9 @@ class _GeneratorKeeper:
         """Completions of the same few scans each time, drawn apart from those of training."""
         settings = dataclasses.replace(self.config.training, batch_size=_N_PICTURES, augment=False)
         crops, geometry, network = self.trainer.crops, self.trainer.geometry, self.trainer.network
-        device = self.trainer.device
-        scans, targets = GeneratorTrainer(network, crops, geometry, settings, device=device).draw_batch()
+        device, instrument = self.trainer.device, self.trainer.instrument
+        apart = GeneratorTrainer(network, crops, geometry, settings, device=device, acquisition=instrument)
+        scans, targets = apart.draw_batch()
         network.eval()
         with torch.no_grad():
             completions = network(scans)
@@ -173,6 +184,7 @@ def compare_generator(config: GeneratorConfig, folder: Path, test: TestCrops, de
         [family_contender(name, config.geometry) for name in names],
         completers,
         geometry=config.geometry,
+        acquisition=config.acquisition,
         groups=test.groups,
         corners=test.corners,
         blur_targets=config.training.blur,

@@ -11,7 +11,7 @@ from adaptive_scan.agents import ExplorationNoise, ScanRDPG
 from adaptive_scan.commands.building import load_data, make_agent, make_device, report_skipped, use_threads
 from adaptive_scan.commands.comparing import compare_run, print_comparison
 from adaptive_scan.commands.config import TrainingConfig
-from adaptive_scan.commands.folders import GENERATOR, POLICY, check_out
+from adaptive_scan.commands.folders import GENERATOR, POLICY, check_out, update_manifest
 from adaptive_scan.commands.keeping import (
     Keeper,
     Stop,
@@ -50,6 +50,7 @@ def train_rdpg(config: TrainingConfig) -> Path:
     report_skipped(data.skipped)
     agent = make_agent(config, data.train)
     folder = begin_folder(config, data.description, f"{config.preset}-seed{config.seed}")
+    update_manifest(folder, acquisition=config.acquisition)
     state = begin_state(config, folder)
     if state is not None:
         agent.load_training_state(state)
@@ -57,7 +58,14 @@ def train_rdpg(config: TrainingConfig) -> Path:
         _learn(agent, config, folder)
     with finishing(folder):
         comparison = compare_run(load_run(folder, device), data.test)
-        print_comparison(comparison, folder, run=folder, micrographs=config.micrographs, seed=0)
+        print_comparison(
+            comparison,
+            folder,
+            run=folder,
+            micrographs=config.micrographs,
+            acquisition=config.acquisition,
+            seed=0,
+        )
     return folder
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adaptive_scan.envs.batch import BatchStep, ScanBatch, ScanSettings
+from adaptive_scan.envs.dwell import DwellControl
 from adaptive_scan.envs.single import PartialScanEnv
 from adaptive_scan.envs.vector import PartialScanVectorEnv
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchStep",
+    "DwellControl",
     "PartialScanEnv",
     "PartialScanVecEnv",
     "PartialScanVectorEnv",

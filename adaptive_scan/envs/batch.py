@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from adaptive_scan.acquisition import Acquisition, Instrument, InstrumentState, as_instrument
 from adaptive_scan.envs.crops import as_crop_source
+from adaptive_scan.envs.dwell import DwellControl, DwellState
 from adaptive_scan.envs.judge import Judge, Judgement
 from adaptive_scan.envs.kernels import (
     ScanState,
@@ -41,6 +42,7 @@ class ScanSettings(TypedDict, total=False):
     geometry: ScanGeometry | str
     completer: str | CompleterFunction | None
     acquisition: Instrument | Acquisition | str | None
+    dwell: DwellControl | None
     reward: RewardKind
     edge_penalty: float
     observe_image: bool
@@ -84,6 +86,9 @@ class ScanBatch:
         completer: Name of a classical completer, a callable on tensors, or None for the dynamics alone: then nothing
             is completed and the final reward is 0.
         acquisition: The instrument, a preset's name, or a simple `Acquisition`; None for the ideal instrument.
+        dwell: Lets the action choose the dwell time of each segment within bounds and a budget, by one more component
+            at its end. A scan then ends when its budget is spent, after at most T segments. None has the instrument's
+            dwell time throughout.
         reward: "final" or "dense".
         edge_penalty: Taken from the reward at each segment that ends outside the field.
         observe_image: Whether the observation holds the partial scan.
@@ -117,6 +122,7 @@ class ScanBatch:
         geometry: ScanGeometry | str = "ede96",
         completer: str | CompleterFunction | None = "nearest",
         acquisition: Instrument | Acquisition | str | None = None,
+        dwell: DwellControl | None = None,
         reward: RewardKind = "final",
         edge_penalty: float = 0.05,
         observe_image: bool = False,
@@ -144,18 +150,24 @@ class ScanBatch:
         self.observe_image = observe_image
         self.steering = _steering(self.geometry, action_kind, reference_headings, reference_spacings)
         self.observation_space = _observation_space(self.geometry, self.acquisition, observe_image)
-        self.action_space = _action_space(self.geometry, action_kind)
+        self.action_space = _action_space(self.geometry, action_kind, has_free_dwell=dwell is not None)
         self._indexes_bank = isinstance(self.source, ArrayCrops) and self.source.id_width == 1
         self._crop_ids = np.zeros((n_scans, self.source.id_width), dtype=np.int64)
         self._losses = np.zeros(n_scans)
         self._state = self._empty_state()
         self._actions_shape = (n_scans, *self.action_space.shape)
+        self._dwell = None if dwell is None else DwellState(dwell, n_scans, self.geometry)
         self._faults = None if self.acquisition.is_ideal else _Faults(self.acquisition, self._state.positions)
 
     @property
     def crop_ids(self) -> np.ndarray:
         """Ids of the crops being scanned, int64, shape (n_scans, id_width)."""
         return self._crop_ids.copy()
+
+    @property
+    def has_free_dwell(self) -> bool:
+        """Whether the action chooses the dwell times, so that scans may end before their last segment."""
+        return self._dwell is not None
 
     @property
     def n_measured(self) -> np.ndarray:
@@ -185,6 +197,8 @@ class ScanBatch:
         steering, geometry = self.steering, self.geometry
         heading = steering.reference_headings[0] if steering.relative else geometry.first_heading
         begin_scans(started, geometry.start_position, heading, steering.reference_spacings[0], self._state)
+        if self._dwell is not None:
+            self._dwell.begin(started)
         if self._faults is not None:
             begun = self.acquisition.begin(len(started), self.rng)
             self._measure_with_instrument(started, self._faults, begun)
@@ -213,13 +227,16 @@ class ScanBatch:
         state = self._state
         observation = self._empty_observation()
         rewards = np.empty(self.n_scans)
-        refused = advance_scans(chosen, self.steering, self.edge_penalty, state, observation, rewards)
+        steering = chosen if self._dwell is None else self._checked_steering(chosen, self._dwell)
+        refused = advance_scans(steering, self.steering, self.edge_penalty, state, observation, rewards)
         if refused >= 0:
             self._refuse(refused, chosen)
+        if self._dwell is not None:
+            self._dwell.spend(chosen[:, -1], state.steps - 1)
         if self._faults is not None:
             self._measure_with_instrument(np.arange(self.n_scans), self._faults, self._faults.state)
             observation.measured[:] = state.values[np.arange(self.n_scans), state.steps - 1]
-        ended = state.steps == self.geometry.n_segments
+        ended = self._has_ended()
         final = self._reward_and_final(ended, rewards)
         return BatchStep(self._named(observation), rewards, ended, final)
 
@@ -338,7 +355,41 @@ class ScanBatch:
         }
         if self.geometry.has_free_spacing:
             final["spacings"] = spacings
+        if self._dwell is not None:
+            final = self._padded(final, which, self._dwell)
+        if self._faults is not None:
+            final["instrument_key"] = self._faults.state.keys[which]
         return final
+
+    def _has_ended(self) -> np.ndarray:
+        """Which scans have measured their last segment, bool, shape (n_scans,)."""
+        ended = self._state.steps == self.geometry.n_segments
+        return ended if self._dwell is None else ended | (self._dwell.is_spent & (self._state.steps > 0))
+
+    def _checked_steering(self, actions: np.ndarray, dwell: DwellState) -> np.ndarray:
+        """The components of actions that steer; none may ask for a dwell that is not finite or after the end."""
+        refused = np.flatnonzero(self._has_ended() | ~np.isfinite(actions[:, -1]))
+        if len(refused):
+            self._refuse(int(refused[0]), actions)
+        return np.ascontiguousarray(actions[:, :-1])
+
+    def _padded(self, final: dict[str, np.ndarray], which: np.ndarray, dwell: DwellState) -> dict[str, np.ndarray]:
+        """What is known of ended scans, up to T segments: the last position, value and heading repeated, no length."""
+        steps, n_segments = self._state.steps[which], self.geometry.n_segments
+        padding = np.arange(n_segments) >= steps[:, None]
+        last = np.arange(len(which)), steps - 1
+        for name in ("positions", "true_positions", "values"):
+            array = final[name].copy()
+            ends = np.broadcast_to(array[last][:, None, -1:], array.shape)
+            array[padding] = ends[padding]
+            final[name] = array
+        final["headings"] = np.where(padding, final["headings"][last][:, None], final["headings"])
+        spacings = np.where(padding, 0.0, self._state.spacings[which])
+        if "spacings" in final:
+            final["spacings"] = spacings
+        final["path_length"] = self.geometry.n_positions * spacings.sum(axis=1) - spacings[last]
+        final["coverage"] = coverage(final["positions"], self.geometry.image_size)
+        return {**final, "n_segments": steps, "dwell": dwell.dwell[which], "dwell_time": dwell.spent[which]}
 
     def _judge(self, which: np.ndarray) -> tuple[np.ndarray, Judgement]:
         """Partial scans and their judgement; only called where there is a completer."""
@@ -355,19 +406,21 @@ class ScanBatch:
         def read(positions: np.ndarray) -> np.ndarray:
             return sample_bank(state.bank, state.crop_index[which], positions)
 
-        reading = self.acquisition.measure(state.positions[which, last], read, begun)
+        dwell = None if self._dwell is None else self._dwell.dwell[which, last][:, None]
+        reading = self.acquisition.measure(state.positions[which, last], read, begun, dwell)
         state.values[which, last] = reading.values
         faults.true_positions[which, last] = reading.positions
 
     def _saved_arrays(self) -> dict[str, np.ndarray]:
         """The arrays themselves that a state consists of; crops are taken from the source again, by their ids."""
         faults = {} if self._faults is None else self._faults.arrays()
+        dwell = {} if self._dwell is None else {"dwell": self._dwell.dwell, "dwell_time": self._dwell.spent}
         own = {name: getattr(self._state, name) for name in _SAVED_ARRAYS}
-        return {"crop_ids": self._crop_ids, "losses": self._losses, **own, **faults}
+        return {"crop_ids": self._crop_ids, "losses": self._losses, **own, **dwell, **faults}
 
     def _refuse(self, scan: int, actions: np.ndarray) -> None:
         """Raise what is wrong with one scan's action."""
-        if not 0 < self._state.steps[scan] < self.geometry.n_segments:
+        if self._state.steps[scan] == 0 or self._has_ended()[scan]:
             raise ResetNeeded(f"scan {scan} has ended or was never started; expected a call of reset first")
         raise ValueError(f"action of scan {scan} is {actions[scan].tolist()}; expected finite numbers")
 
@@ -421,6 +474,8 @@ class ScanBatch:
         )
 
     def _named(self, observation: SegmentObservation) -> Observations:
+        if self._dwell is not None:
+            observation.progress[:, 0] = self._dwell.progress
         named = observation._asdict()
         if self.observe_image:
             named["partial_scan"] = self.partial_scans()
@@ -503,6 +558,6 @@ def _observation_space(geometry: ScanGeometry, acquisition: Instrument, observe_
     return spaces.Dict(boxes)
 
 
-def _action_space(geometry: ScanGeometry, kind: ActionKind) -> spaces.Box:
-    n_components = (1 if kind == "angle" else 2) + geometry.has_free_spacing
+def _action_space(geometry: ScanGeometry, kind: ActionKind, *, has_free_dwell: bool) -> spaces.Box:
+    n_components = (1 if kind == "angle" else 2) + geometry.has_free_spacing + has_free_dwell
     return spaces.Box(-1.0, 1.0, (n_components,), np.float32)

@@ -8,6 +8,7 @@ completed by the same completer, crop by crop.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,18 +17,21 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from adaptive_scan.acquisition import Acquisition
+from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument, scan_costs
 from adaptive_scan.evaluation import metrics
 from adaptive_scan.evaluation.contenders import Contender, Measurement, Policy, measure, static_contenders
 from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means, win_rate
 from adaptive_scan.generators import Completer, make_completer
 from adaptive_scan.micrographs import blur_target
-from adaptive_scan.scans import ScanGeometry, coverage, partial_scans, path_length
+from adaptive_scan.scans import ScanGeometry, coverage, partial_scans
 
 DEFAULT_SCANS = ("spiral", "raster", "grid", "random")
 """Static scans that are compared when no others are named."""
 
-METRICS = ("loss", "rmse", "psnr", "ssim", "coverage", "path_length")
+COSTS = ("n_positions", "electrons", "scan_time", "largest_turn", "largest_acceleration")
+"""Columns of `Comparison.table` that say what a scan costs; see `adaptive_scan.acquisition.ScanCosts`."""
+
+METRICS = ("loss", "rmse", "psnr", "ssim", "coverage", "path_length", *COSTS)
 """Numeric columns of `Comparison.table`."""
 
 _RANGE_TOLERANCE = 1e-4
@@ -66,6 +70,11 @@ class ScanSummary:
         win_rate: Fraction of crops with a lower loss than the reference's, ties counted half.
         path_length_mean: Mean length of the probe's way through all positions [px].
         contiguous: Whether the probe moves from each position to one nearby.
+        n_positions_mean: Mean number of positions.
+        electrons_mean: Mean number of electrons of the beam; None without a limit of the dose.
+        scan_time_mean: Mean time of the scan, flybacks and settling included [s].
+        largest_turn_mean: Mean of the largest turns [rad].
+        largest_acceleration_mean: Mean of the largest accelerations asked of the deflectors [px/s^2].
         second: The scan beside the second reference; None where that takes no part.
     """
 
@@ -82,6 +91,11 @@ class ScanSummary:
     win_rate: float
     path_length_mean: float
     contiguous: bool
+    n_positions_mean: float
+    electrons_mean: float | None
+    scan_time_mean: float
+    largest_turn_mean: float
+    largest_acceleration_mean: float
     second: Paired | None = None
 
     def as_dict(self, reference: str, second_reference: str | None = None) -> dict[str, Any]:
@@ -209,7 +223,7 @@ def compare_scans(
     *,
     policies: Mapping[str, Policy] | None = None,
     geometry: ScanGeometry | None = None,
-    acquisition: Acquisition | None = None,
+    acquisition: Instrument | Acquisition | str | None = None,
     reference: str = "spiral",
     second_reference: str | None = None,
     groups: Sequence[str] | Sequence[int] | np.ndarray | None = None,
@@ -233,7 +247,7 @@ def compare_scans(
         policies: Further contenders by name, run in the environment with its default settings. A policy that
             needs others is a `Contender` with ``environment``.
         geometry: Fixes the dose; None is the default geometry for crops of this size.
-        acquisition: The instrument that all scans go through; None is the ideal one.
+        acquisition: The instrument that all scans go through, or a preset's name; None is the ideal one.
         reference: Contender that ratios and win rates refer to.
         second_reference: Contender that further ratios and win rates refer to; where it takes no part, there are none.
         groups: Units that the bootstrap resamples, such as specimens, shape ``(n_crops,)``; None is the
@@ -269,8 +283,9 @@ def compare_scans(
     names = _per_crop("micrograph_ids", micrograph_ids, len(crops)).astype(str)
     units = names if groups is None else _per_crop("groups", groups, len(crops))
 
+    instrument = as_instrument(acquisition)
     targets = blur_target(crops) if blur_targets else crops
-    scoring = _Scoring(targets, judges, batch_size)
+    scoring = _Scoring(targets, judges, instrument, batch_size)
     scores: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     positions: dict[str, np.ndarray] = {}
     completions: dict[tuple[str, str], np.ndarray] = {}
@@ -278,7 +293,7 @@ def compare_scans(
     # The reference goes first, because the examples are spread over its losses and no one else's.
     order = sorted(field, key=lambda contender: contender.name != reference)
     for contender in tqdm(order, desc="comparing", unit="scan", disable=not progress):
-        measured = _measure_all(contender, crops, geometry, acquisition, batch_size, seed)
+        measured = _measure_all(contender, crops, geometry, instrument, batch_size, seed)
         for name in judges:
             scores[contender.name, name] = scoring.score(contender.name, name, measured)
         if contender.name == reference:
@@ -349,7 +364,7 @@ def _measure_all(
     contender: Contender,
     crops: np.ndarray,
     geometry: ScanGeometry,
-    acquisition: Acquisition | None,
+    instrument: Instrument,
     batch_size: int,
     seed: int,
 ) -> Measurement:
@@ -359,7 +374,7 @@ def _measure_all(
             crops[begin : begin + batch_size],
             geometry,
             first_crop=begin,
-            acquisition=acquisition,
+            acquisition=instrument,
             seed=seed,
         )
         for begin in range(0, len(crops), batch_size)
@@ -383,10 +398,12 @@ class _Scoring:
         self,
         targets: np.ndarray,
         completers: Mapping[str, Completer],
+        instrument: Instrument,
         batch_size: int,
     ) -> None:
         self._targets = targets
         self._completers = completers
+        self._instrument = instrument
         self._batch_size = batch_size
 
     def score(self, scan: str, completer: str, measured: Measurement) -> dict[str, np.ndarray]:
@@ -400,8 +417,10 @@ class _Scoring:
                 parts[name].append(function(completions, self._targets[batch]))
         columns = {name: np.concatenate(values) for name, values in parts.items()}
         columns["coverage"] = coverage(measured.positions, self._targets.shape[-1])
-        columns["path_length"] = path_length(measured.positions)
-        return columns
+        costs = scan_costs(measured.positions, self._instrument)
+        columns["path_length"] = costs.path_length
+        columns["scan_time"] = costs.time
+        return columns | {name: getattr(costs, name) for name in COSTS if name not in columns}
 
     def complete(self, scan: str, completer: str, measured: Measurement) -> np.ndarray:
         """Completions of measurements, shape ``(n_scans, S, S)``."""
@@ -499,5 +518,10 @@ def _summarise(
         win_rate=first.win_rate,
         path_length_mean=means["path_length"],
         contiguous=contender.contiguous,
+        n_positions_mean=means["n_positions"],
+        electrons_mean=means["electrons"] if math.isfinite(means["electrons"]) else None,
+        scan_time_mean=means["scan_time"],
+        largest_turn_mean=means["largest_turn"],
+        largest_acceleration_mean=means["largest_acceleration"],
         second=None if others is None else pairing.pair(columns["loss"], others["loss"]),
     )

@@ -230,6 +230,8 @@ def _run_policy(
     settings: dict[str, Any] = {"geometry": geometry, "acquisition": instrument, **contender.environment}
     rng = np.random.default_rng(seed)
     batch = ScanBatch(len(crops), _InOrder(crops), rng=rng, completer=None, **settings)
+    if batch.has_free_dwell:
+        raise ValueError(f"contender {contender.name!r}: found free dwell times; expected scans of the same dose")
     observation = batch.reset()
     state: tuple[np.ndarray, ...] | None = None
     episode_start = np.ones(len(crops), dtype=bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,8 @@ from adaptive_scan.evaluation.figures import comparison_figure, save_figure
 from adaptive_scan.files import write_atomically, write_json
 
 CSV_COLUMNS = ("crop", "micrograph", "row", "column", "scan", "completer", *METRICS)
-"""Header of ``comparison.csv``; row and column are empty where they are not known."""
+"""Header of ``comparison.csv``; row and column are empty where they are not known, electrons where nothing limits
+them."""
 
 
 def comparison_csv(comparison: Comparison) -> str:
@@ -27,7 +29,7 @@ def comparison_csv(comparison: Comparison) -> str:
     for line in comparison.table:
         crop = int(line["crop"])
         corner = ("", "") if comparison.corners is None else tuple(comparison.corners[crop].tolist())
-        figures = [format(float(line[name]), ".9g") for name in METRICS]
+        figures = [_figure_text(float(line[name])) for name in METRICS]
         writer.writerow([crop, comparison.micrograph_ids[crop], *corner, line["scan"], line["completer"], *figures])
     return text.getvalue()
 
@@ -72,6 +74,7 @@ def comparison_table(comparison: Comparison) -> Table:
         "PSNR/dB",
         "SSIM",
         "coverage",
+        "time/µs",
         f"loss/{comparison.reference} (95% interval)",
         "wins",
     ):
@@ -86,6 +89,7 @@ def comparison_table(comparison: Comparison) -> Table:
             f"{row.psnr_mean:.2f}",
             f"{row.ssim_mean:.3f}",
             f"{100 * row.coverage_mean:.2f}%",
+            f"{1e6 * row.scan_time_mean:.4g}",
             _ratio_text(row.ratio_to_reference, row.ratio_ci95),
             f"{100 * row.win_rate:.0f}%",
             end_section=row.completer == last,
@@ -114,6 +118,10 @@ def comparison_sentence(comparison: Comparison, scan: str, completer: str) -> st
     low, high = (round(end, 3) for end in paired.ratio_ci95)
     verdict = "lower loss" if high < 1 else "higher loss" if low > 1 else "no difference shown"
     return f"{start} [{low:.3f}, {high:.3f}]: {verdict}"
+
+
+def _figure_text(figure: float) -> str:
+    return format(figure, ".9g") if math.isfinite(figure) else ""
 
 
 def _ratio_text(ratio: float | None, interval: tuple[float, float] | None) -> str:

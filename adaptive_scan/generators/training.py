@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
 from adaptive_scan.generators.augment import augment
 from adaptive_scan.generators.families import check_families, draw_positions
 from adaptive_scan.generators.losses import AlrcState, alrc, blur_targets, completion_loss
@@ -176,6 +177,7 @@ class GeneratorTrainer:
         geometry: Dose and field of the scans, and the segments of those that have them.
         settings: Everything else.
         device: Where the network learns.
+        acquisition: The instrument that measures the scans, or a preset's name; None is the ideal one.
 
     Attributes:
         network: The generator.
@@ -202,6 +204,7 @@ class GeneratorTrainer:
         settings: GeneratorTraining,
         *,
         device: torch.device | str = "cpu",
+        acquisition: Instrument | Acquisition | str | None = None,
     ) -> None:
         if crops.crop_size != geometry.image_size:
             raise ValueError(f"crops have side {crops.crop_size} px; expected the geometry's {geometry.image_size}")
@@ -213,6 +216,7 @@ class GeneratorTrainer:
         self.crops = crops
         self.geometry = geometry
         self.settings = settings
+        self.instrument = as_instrument(acquisition)
         self.step = 0
         self._optimiser = make_optimiser(self.network, settings)
         self._alrc_state = AlrcState()
@@ -233,7 +237,9 @@ class GeneratorTrainer:
         n_scans = self.settings.batch_size
         crops = self.crops.take(self.crops.draw(n_scans, self._rng))
         positions = draw_positions(self.settings.scans, self.geometry, n_scans, self._rng)
-        scans = partial_scans(sample(crops, positions), positions, self.geometry.image_size)
+        begun = self.instrument.begin(n_scans, self._rng)
+        reading = self.instrument.measure(positions, lambda displaced: sample(crops, displaced), begun)
+        scans = partial_scans(reading.values, positions, self.geometry.image_size)
         inputs = torch.from_numpy(scans).to(self.device)
         targets = torch.from_numpy(crops)[:, None].to(self.device)
         if self.settings.blur:
@@ -288,6 +294,7 @@ def train_generator(
     settings: GeneratorTraining,
     *,
     device: torch.device | str = "cpu",
+    acquisition: Instrument | Acquisition | str | None = None,
     state: Mapping[str, Any] | None = None,
     on_update: Callable[[GeneratorTrainer, Tensor], bool | None] | None = None,
 ) -> GeneratorTrainer:
@@ -298,6 +305,7 @@ def train_generator(
         geometry: Dose and field of the scans.
         settings: Network, scans, optimiser and seed.
         device: Where the network learns.
+        acquisition: The instrument that measures the scans, or a preset's name; None is the ideal one.
         state: State of an interrupted training with the same arguments, to go on from.
         on_update: Called after each update with the trainer and the losses; training stops when it returns True.
 
@@ -311,7 +319,7 @@ def train_generator(
         2
     """
     network = make_generator(settings.generator, seed=settings.seed)
-    trainer = GeneratorTrainer(network, crops, geometry, settings, device=device)
+    trainer = GeneratorTrainer(network, crops, geometry, settings, device=device, acquisition=acquisition)
     if state is not None:
         trainer.load_state_dict(state)
     while trainer.step < settings.n_updates:

@@ -221,3 +221,14 @@ def test_what_does_not_fit_is_refused() -> None:
         EVERYTHING.displace(np.zeros((2, 4, 2)), state, np.ones(5))
     with pytest.raises(ValueError, match=r"dwell: got times in \[-1.0, 1.0\] s; expected positive, finite ones"):
         EVERYTHING.displace(np.zeros((2, 2, 2)), state, [1.0, -1.0])
+
+
+def test_scans_with_the_keys_of_others_meet_their_faults() -> None:
+    positions = np.random.default_rng(0).uniform(0, 95, (4, 30, 2)).astype(np.float32)
+    drawn = EVERYTHING.begin(4, np.random.default_rng(1))
+    shared = EVERYTHING.begin_with(drawn.keys)
+    first = EVERYTHING.measure(positions, constant(0.5), drawn)
+    second = EVERYTHING.measure(positions, constant(0.5), shared)
+    np.testing.assert_array_equal(first.values, second.values)
+    np.testing.assert_array_equal(first.positions, second.positions)
+    assert shared.keys is not drawn.keys

@@ -11,8 +11,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from adaptive_scan.agents import RDPG, CoTraining, OrnsteinUhlenbeckNoise, ScanRDPG
-from adaptive_scan.envs import PartialScanVecEnv, ScanBatch
-from adaptive_scan.generators import blur_targets, completion_loss, make_generator
+from adaptive_scan.envs import DwellControl, PartialScanVecEnv, ScanBatch
+from adaptive_scan.generators import blur_targets, completion_loss, draw_positions, make_generator
 from adaptive_scan.micrographs import ArrayCrops
 from adaptive_scan.scans import ScanGeometry, coverage, partial_scans, polygonal_spiral, sample
 from adaptive_scan.trees import read_tree, write_tree
@@ -292,19 +292,19 @@ class TryActor(BaseCallback):
         return True
 
 
-@pytest.mark.parametrize("train_freq", [3, 2])
-def test_a_resumed_run_ends_as_the_one_that_was_not_interrupted(train_freq, tmp_path):
+@pytest.mark.parametrize(("train_freq", "acquisition"), [(3, Noise()), (2, Noise()), (2, "fast-scan")])
+def test_a_resumed_run_ends_as_the_one_that_was_not_interrupted(train_freq, acquisition, tmp_path):
     """With a new agent of another seed, a noisy instrument, and (train_freq 2) scans cut in the middle."""
 
     def agent(seed):
         return make_agent(
             CoTraining(static_scans=("random", "spiral"), n_static=3, n_remembered_updates=1, remembered_batch_size=4),
-            make_envs(acquisition=Noise(), reference_headings=polygonal_spiral(GEOMETRY)),
+            make_envs(acquisition=acquisition, reference_headings=polygonal_spiral(GEOMETRY)),
             seed=seed,
             train_freq=train_freq,
             buffer_size=30,
             action_noise=OrnsteinUhlenbeckNoise(4, np.array([0.3]), final_scale=0.1, seed=seed),
-            trial=make_trial(acquisition=Noise()),
+            trial=make_trial(acquisition=acquisition),
         )
 
     total, at = 4 * train_freq * 9, 4 * train_freq * 5
@@ -357,6 +357,8 @@ def test_its_policy_file_is_rdpg_s_and_it_goes_on_with_its_generator(tmp_path):
 def test_bad_settings_are_named(tmp_path):
     with pytest.raises(ValueError, match="expected completer=None"):
         make_agent(envs=make_envs(completer="nearest"))
+    with pytest.raises(ValueError, match="env: got one with free dwell times; expected dwell=None"):
+        make_agent(envs=make_envs(dwell=DwellControl(1e-6, 4e-6, 1e-3)))
     with pytest.raises(ValueError, match="got a VecNormalize"):
         make_agent(envs=VecNormalize(make_envs()))
     with pytest.raises(ValueError, match="reward: got 'relative' and no reference_headings"):
@@ -380,8 +382,9 @@ def test_bad_settings_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("reward", ["relative", "log-ratio"])
-def test_a_scan_equal_to_its_reference_scores_nothing_under_any_symmetry(reward):
-    envs = make_envs(reference_headings=polygonal_spiral(GEOMETRY))
+@pytest.mark.parametrize("acquisition", [None, "fast-scan"])
+def test_a_scan_equal_to_its_reference_scores_nothing_under_any_symmetry(reward, acquisition):
+    envs = make_envs(reference_headings=polygonal_spiral(GEOMETRY), acquisition=acquisition)
     agent = make_agent(CoTraining(reward=reward, use_alrc=False, augment=True), envs, action_noise=None)
     agent.actor.head[-1].weight.data.zero_()
     agent.actor.head[-1].bias.data.zero_()
@@ -406,3 +409,48 @@ def test_relative_rewards_refuse_batch_normalisation():
             reference_headings=polygonal_spiral(GEOMETRY),
             co_training=CoTraining(reward="log-ratio"),
         )
+
+
+def test_static_and_reference_scans_go_through_the_instrument():
+    envs = make_envs(reference_headings=polygonal_spiral(GEOMETRY), acquisition="fast-scan")
+    agent = make_agent(CoTraining(static_scans=("random",), n_static=3), envs)
+    batch, infos = collect(agent)
+    assert batch.fields["instrument_key"].tolist() == [info["instrument_key"] for info in infos]
+    crops = agent.crops.take(batch.fields["crop_id"].numpy())
+
+    def by_hand(positions, begun):
+        reading = agent.instrument.measure(positions, lambda displaced: sample(crops, displaced), begun)
+        return partial_scans(reading.values, positions, GEOMETRY.image_size)
+
+    before = agent.rng.bit_generator.state
+    static = agent._static_scans(torch.from_numpy(crops)).numpy()
+    agent.rng.bit_generator.state = before
+    positions = draw_positions(("random",), GEOMETRY, len(crops), agent.rng)
+    np.testing.assert_array_equal(static, by_hand(positions, agent.instrument.begin(len(crops), agent.rng)))
+    ideal = partial_scans(sample(crops, positions), positions, GEOMETRY.image_size)
+    assert np.abs(static - ideal).max() > 0.1
+
+    path = GEOMETRY.path(polygonal_spiral(GEOMETRY)[None]).reshape(1, -1, 2).repeat(len(crops), axis=0)
+    references = agent._reference_scans(torch.from_numpy(crops), batch).numpy()
+    keys = batch.fields["instrument_key"].numpy()
+    np.testing.assert_array_equal(references, by_hand(path, agent.instrument.begin_with(keys)))
+
+
+def test_the_ideal_instrument_draws_nothing():
+    agent = make_agent(CoTraining(static_scans=("random",), n_static=3))
+    batch, infos = collect(agent)
+    assert set(batch.fields) == {"crop_id", "score", "pixels"}
+    assert "instrument_key" not in infos[0]
+    crops = torch.from_numpy(agent.crops.take(batch.fields["crop_id"].numpy()))
+    before = agent.rng.bit_generator.state
+    agent._static_scans(crops)
+    after, agent.rng.bit_generator.state = agent.rng.bit_generator.state, before
+    draw_positions(("random",), GEOMETRY, len(crops), agent.rng)
+    assert agent.rng.bit_generator.state == after
+
+
+@pytest.mark.parametrize("acquisition", [Noise(), "low-dose"])
+def test_both_actors_of_a_trial_meet_the_same_faults_and_each_trial_others(acquisition):
+    agent = make_agent(trial=make_trial(acquisition=acquisition))
+    first, second = agent.try_actor(), agent.try_actor()
+    assert first[0] == first[1] != second[0] == second[1]

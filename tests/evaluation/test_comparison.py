@@ -7,12 +7,14 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from adaptive_scan.acquisition import make_instrument, scan_costs
 from adaptive_scan.evaluation import (
     Comparison,
     Contender,
     bootstrap_ratio,
     compare_scans,
     loss,
+    measure,
     psnr,
     ratio_of_means,
     rmse,
@@ -234,6 +236,11 @@ def test_json_rows_have_the_contract_s_names() -> None:
         "win_rate",
         "path_length_mean",
         "contiguous",
+        "n_positions_mean",
+        "electrons_mean",
+        "scan_time_mean",
+        "largest_turn_mean",
+        "largest_acceleration_mean",
     ]
     assert "ratio_to_grid" in compare(reference="grid").as_dict()["rows"][0]
 
@@ -267,6 +274,35 @@ def test_unfit_crops_are_refused() -> None:
         compare_scans(np.zeros((0, 16, 16)))
     with pytest.raises(ValueError, match="found 1 micrograph_ids; expected one for each of 10 crops"):
         compare_scans(smooth_crops(), ["a"])
+
+
+def test_costs_are_those_of_each_path_under_the_instrument() -> None:
+    comparison = compare(acquisition="fast-scan")
+    for scan in ("grid", "random"):
+        measured = measure(*static_contenders([scan]), smooth_crops(), GEOMETRY)
+        costs = scan_costs(measured.positions, "fast-scan")
+        for completer in ("mean", "nearest"):
+            rows = comparison.rows(scan, completer)
+            assert rows["n_positions"].tolist() == [24.0] * 10
+            np.testing.assert_array_equal(rows["electrons"], costs.electrons)
+            np.testing.assert_array_equal(rows["scan_time"], costs.time)
+            np.testing.assert_array_equal(rows["largest_turn"], costs.largest_turn)
+            np.testing.assert_array_equal(rows["largest_acceleration"], costs.largest_acceleration)
+    row = comparison.summary("random", "mean")
+    assert row.scan_time_mean == pytest.approx(costs.time.mean())
+    assert row.electrons_mean == pytest.approx(24 * 150.0 * 0.2e-18 / 1.602176634e-19)
+    assert compare().summary("random", "mean").electrons_mean is None
+
+
+def test_every_contender_is_measured_by_the_instrument_whatever_its_form() -> None:
+    low_dose, again = compare(acquisition="low-dose"), compare(acquisition=make_instrument("low-dose"))
+    np.testing.assert_array_equal(low_dose.table, again.table)
+    ideal, named = compare(), compare(acquisition="ideal")
+    np.testing.assert_array_equal(ideal.table, named.table)
+    for scan in ideal.scans:
+        assert low_dose.summary(scan, "nearest").loss_mean > 1.2 * ideal.summary(scan, "nearest").loss_mean
+    with pytest.raises(ValueError, match=r"acquisition: got 'wild'; expected an Instrument or one of \['fast-scan'"):
+        compare(acquisition="wild")
 
 
 def test_unknown_rows_are_named() -> None:

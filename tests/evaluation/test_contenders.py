@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adaptive_scan.envs import DwellControl
 from adaptive_scan.evaluation import Contender, measure, static_contenders
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, sample, static_scan
 
@@ -114,6 +115,12 @@ def test_policy_with_a_geometry_of_another_dose_is_refused(crops: np.ndarray) ->
     longer = {"geometry": ScanGeometry(image_size=24, n_segments=5, n_positions=7)}
     with pytest.raises(ValueError, match="'long': found 35 positions; expected the dose of all, 30"):
         measure(Contender("long", policy=Turning(), environment=longer), crops, GEOMETRY)
+
+
+def test_a_policy_with_free_dwell_times_is_refused(crops: np.ndarray) -> None:
+    environment = {"dwell": DwellControl(1e-6, 4e-6, 1e-3)}
+    with pytest.raises(ValueError, match="'free': found free dwell times; expected scans of the same dose"):
+        measure(Contender("free", policy=Turning(), environment=environment), crops, GEOMETRY)
 
 
 class Offset:

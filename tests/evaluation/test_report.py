@@ -51,8 +51,9 @@ def test_csv_has_one_row_per_crop_scan_and_completer(comparison: Comparison) -> 
     assert [rows[1][name] for name in ("micrograph", "row", "column")] == ['b, "two".tif', "3", "4"]
     for row, line in zip(rows, comparison.table, strict=True):
         assert (int(row["crop"]), row["scan"]) == (line["crop"], line["scan"])
-        for name in ("loss", "rmse", "psnr", "ssim", "coverage", "path_length"):
+        for name in ("loss", "rmse", "psnr", "ssim", "coverage", "path_length", "scan_time", "largest_acceleration"):
             assert float(row[name]) == pytest.approx(line[name], rel=1e-8)
+        assert (row["n_positions"], row["electrons"]) == ("16", "")
 
 
 def test_csv_leaves_unknown_corners_empty() -> None:
@@ -124,7 +125,12 @@ def test_terminal_table_shows_every_row(comparison: Comparison) -> None:
         assert row.ratio_to_reference is not None
         assert row.ratio_ci95 is not None
         low, high = row.ratio_ci95
-        expected = [row.scan, row.completer, f"{row.ratio_to_reference:.3f} ({low:.3f}-{high:.3f})"]
+        expected = [
+            row.scan,
+            row.completer,
+            f"{1e6 * row.scan_time_mean:.4g}",
+            f"{row.ratio_to_reference:.3f} ({low:.3f}-{high:.3f})",
+        ]
         assert any(all(part in line for part in expected) for line in text.splitlines())
 
 

@@ -167,3 +167,16 @@ def test_make_completer_knows_its_names() -> None:
     }
     with pytest.raises(ValueError, match="completer is 'cubic'; expected one of nearest, linear, infill"):
         make_completer("cubic")
+
+
+@pytest.mark.parametrize("name", ["nearest", "linear", "infill"])
+def test_values_beyond_the_range_of_crops_are_not_clipped(name: str) -> None:
+    scan = torch.zeros(1, 2, 16, 16)
+    places = torch.randperm(256, generator=torch.Generator().manual_seed(0))[:40]
+    scan[0, 0].view(-1)[places] = torch.linspace(-1.0, 1.0, 40)
+    scan[0, 1].view(-1)[places] = 1.0
+    beyond = scan.clone()
+    beyond[:, 0] *= 3.0
+    completer = make_completer(name)
+    torch.testing.assert_close(completer(beyond), 3.0 * completer(scan))
+    assert completer(beyond).max() > 2.0

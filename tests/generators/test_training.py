@@ -19,13 +19,14 @@ from adaptive_scan.generators import (
     UNetGenerator,
     blur_targets,
     completion_loss,
+    draw_positions,
     generator_step,
     make_generator,
     pull_push_infill,
     train_generator,
 )
 from adaptive_scan.micrographs import ArrayCrops
-from adaptive_scan.scans import ScanGeometry, sample
+from adaptive_scan.scans import ScanGeometry, partial_scans, sample
 from adaptive_scan.trees import read_tree, write_tree
 
 GEOMETRY = ScanGeometry(16, 6, 4)
@@ -230,3 +231,27 @@ def test_sampled_values_are_those_of_the_crop(crops: ArrayCrops, rng: np.random.
     positions = np.argwhere(scans[0, 1].numpy())[None].astype(np.float32)
     values = sample(targets[:1, 0].numpy(), positions)[0]
     np.testing.assert_allclose(scans[0, 0].numpy()[scans[0, 1].numpy() > 0], values, atol=1e-6)
+
+
+def test_scans_go_through_the_instrument_and_the_ideal_one_draws_nothing() -> None:
+    geometry = ScanGeometry(16, 4, 4)
+    crops = ArrayCrops(np.random.default_rng(0).uniform(-1, 1, (5, 16, 16)).astype(np.float32))
+    settings = GeneratorTraining(scans=("spiral",), batch_size=6, augment=False, n_updates=1)
+
+    def trainer(acquisition: str | None) -> GeneratorTrainer:
+        network = make_generator("unet", seed=0, n_channels=4, n_levels=2)
+        return GeneratorTrainer(network, crops, geometry, settings, acquisition=acquisition)
+
+    plain, named, noisy = (trainer(name) for name in (None, "ideal", "low-dose"))
+    (ideal, _), (same, _), (measured, targets) = (each.draw_batch() for each in (plain, named, noisy))
+    assert torch.equal(ideal, same)
+    assert plain._rng.bit_generator.state == named._rng.bit_generator.state != noisy._rng.bit_generator.state
+    assert torch.equal(measured[:, 1], ideal[:, 1])
+    rng = np.random.default_rng(settings.seed)
+    drawn = crops.take(crops.draw(6, rng))
+    positions = draw_positions(("spiral",), geometry, 6, rng)
+    reading = noisy.instrument.measure(positions, lambda p: sample(drawn, p), noisy.instrument.begin(6, rng))
+    np.testing.assert_array_equal(measured.numpy(), partial_scans(reading.values, positions, 16))
+    torch.testing.assert_close(targets, blur_targets(torch.from_numpy(drawn)[:, None]))
+    trained = train_generator(crops, geometry, settings, acquisition="low-dose")
+    assert trained.instrument is noisy.instrument
