@@ -335,6 +335,17 @@ def _is_copy(difference: np.ndarray) -> bool:
 
 
 @numba.njit(cache=True)
+def _image(rotation: np.ndarray, translation: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Where a symmetry operation puts a point."""
+    image = np.zeros(3)
+    for row in range(3):
+        image[row] = translation[row]
+        for column in range(3):
+            image[row] += rotation[row, column] * point[column]
+    return image
+
+
+@numba.njit(cache=True)
 def _snapped(
     rotations: np.ndarray, translations: np.ndarray, vectors: np.ndarray, nearest: float, point: np.ndarray
 ) -> np.ndarray:
@@ -342,11 +353,7 @@ def _snapped(
     for _ in range(12):
         moved, n_near, furthest = np.zeros(3), 0, 0.0
         for g in range(len(rotations)):
-            image = np.zeros(3)
-            for row in range(3):
-                image[row] = translations[g, row]
-                for column in range(3):
-                    image[row] += rotations[g, row, column] * point[column]
+            image = _image(rotations[g], translations[g], point)
             step = image - point
             step -= np.round(step)
             distance = 0.0
@@ -382,11 +389,7 @@ def _place(
             return 0
     added = 0
     for g in range(len(rotations)):
-        image = np.zeros(3)
-        for row in range(3):
-            image[row] = translations[g, row]
-            for column in range(3):
-                image[row] += rotations[g, row, column] * point[column]
+        image = _image(rotations[g], translations[g], point)
         is_new = True
         for k in range(n_atoms, n_atoms + added):
             if _is_copy(places[k] - image):
