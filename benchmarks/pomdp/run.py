@@ -29,7 +29,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from adaptive_scan.agents import RecurrentTD3
-from adaptive_scan.files import write_json
+from adaptive_scan.files import write_atomically
 from adaptive_scan.trees import read_tree, write_tree
 from pomdp.agents import AlgorithmName, make_agent, use_threads
 from pomdp.tasks import TASKS
@@ -127,15 +127,15 @@ class EvaluateAndKeep(BaseCallback):
         returns = evaluate(self.model, self.envs)  # type: ignore[arg-type]
         progress = self.progress
         progress.steps.append(self.model.num_timesteps)
-        progress.means.append(float(returns.mean()))
-        progress.spreads.append(float(returns.std()))
-        progress.seconds = time.monotonic() - self._began
-        progress.final_returns = returns.tolist() if finished else []
+        progress.means.append(round(float(returns.mean()), 3))
+        progress.spreads.append(round(float(returns.std()), 3))
+        progress.seconds = round(time.monotonic() - self._began, 1)
+        progress.final_returns = returns.round(3).tolist() if finished else []
         progress.finished = finished
         if not finished:
             state = {"training": self.model.training_state(), "progress": dataclasses.asdict(progress)}  # type: ignore[attr-defined]
             write_tree(self.checkpoint, state)
-        write_json(self.result, dataclasses.asdict(progress))
+        write_atomically(self.result, json.dumps(dataclasses.asdict(progress), allow_nan=False) + "\n")
         print(
             f"{self.result.stem} {progress.steps[-1]:>7} {progress.means[-1]:9.2f} {progress.seconds:6.0f} s",
             flush=True,
