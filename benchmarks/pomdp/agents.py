@@ -13,10 +13,8 @@ from torch import Tensor
 from adaptive_scan.agents import (
     MEMORIES,
     RDPG,
-    ExplorationNoise,
     GaussianNoise,
     Memory,
-    OrnsteinUhlenbeckNoise,
     RecurrentTD3,
     make_memory,
 )
@@ -74,20 +72,11 @@ def make_agent(
     return ALGORITHMS[algorithm](
         "MlpMemoryPolicy",
         make_vec_env(make_env, task.n_envs, seed=seed),
-        action_noise=_noise(task, seed),
+        action_noise=GaussianNoise(task.n_envs, np.array([task.noise]), seed=seed),
         policy_kwargs={"memory": memory, "memory_kwargs": memory_kwargs, **heads},
         seed=seed,
         device=device,
         **task.settings_of(algorithm, name),
-    )
-
-
-def _noise(task: Task, seed: int) -> ExplorationNoise:
-    sigma = np.array([task.noise])
-    if task.noise_theta is None:
-        return GaussianNoise(task.n_envs, sigma, final_scale=task.noise_final_scale, seed=seed)
-    return OrnsteinUhlenbeckNoise(
-        task.n_envs, sigma, theta=task.noise_theta, final_scale=task.noise_final_scale, seed=seed
     )
 
 

@@ -6,7 +6,7 @@
 
 Each run (task, algorithm, memory, seed) keeps a checkpoint after every evaluation and its returns in one JSON file.
 Interrupted runs go on from there when the same command is given again, beginning new episodes; finished ones are left
-alone. ``python benchmarks/pomdp/table.py`` makes the table and the figure.
+alone. ``python benchmarks/pomdp/table.py --folder runs/pomdp`` makes the table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pomdp.tasks import TASKS
 
 N_EVALUATION_EPISODES = 100
 EVALUATION_SEED = 10_000  # the same 100 episodes for every agent, and none of those it learns from
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path("runs/pomdp")
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,7 @@ def run(settings: Settings, algorithm: AlgorithmName, memory: str, seed: int) ->
                 f"error: {result}: found other settings; expected the task's as they are, or another folder"
             )
         if found.finished:
+            print(f"{result}: finished before, return {found.means[-1]:.2f}", flush=True)
             return found
     model = make_agent(task, algorithm, memory, forgets=settings.forgetful, seed=seed, device=settings.device)
     checkpoint = settings.folder / "checkpoints" / f"{stem}.safetensors"

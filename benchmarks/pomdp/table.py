@@ -1,7 +1,7 @@
-"""The table and the figure of all runs of ``run.py`` that have finished.
+"""The table and the figure of all runs of ``run.py`` that have finished; by default of those in the documentation.
 
-python benchmarks/pomdp/table.py
-python benchmarks/pomdp/table.py --figure docs/images/pomdp.png
+Run with ``python benchmarks/pomdp/table.py --figure docs/images/pomdp.png``, or for runs of your own with
+``python benchmarks/pomdp/table.py --folder runs/pomdp``.
 """
 
 from __future__ import annotations

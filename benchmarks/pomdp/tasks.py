@@ -96,8 +96,6 @@ class Task:
         reward_scale: Factor on the rewards that agents learn from; returns are reported without it.
         settings: Settings of the algorithm.
         noise: Standard deviation of the exploration noise on the scale [-1, 1].
-        noise_theta: Share of Ornstein-Uhlenbeck noise that is forgotten at each step; None is independent noise.
-        noise_final_scale: Factor on the noise at the end of learning.
         n_envs: Environments that collect side by side.
         net_arch: Hidden units of the heads of actor and critic.
         memories: Settings of the memory, for each name of one.
@@ -114,8 +112,6 @@ class Task:
     settings: dict[str, Any]
     noise: float
     goal: float
-    noise_theta: float | None = None
-    noise_final_scale: float = 1.0
     n_envs: int = 1
     net_arch: tuple[int, ...] = (64,)
     memories: dict[str, dict[str, Any]] = field(default_factory=lambda: _MEMORIES)
@@ -129,7 +125,7 @@ class Task:
 
     def as_json(self, algorithm: str, memory: str, n_steps: int) -> dict[str, Any]:
         """The settings of a run, for its record."""
-        kept = ("reward_scale", "noise", "noise_theta", "noise_final_scale", "n_envs", "net_arch")
+        kept = ("reward_scale", "noise", "n_envs", "net_arch")
         own: dict[str, Any] = {name: getattr(self, name) for name in kept}
         own |= {
             "settings": self.settings_of(algorithm, memory),
