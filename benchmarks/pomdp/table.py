@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import markdown_table
 from pomdp.tasks import TASKS, Task
 
+COLOURS = ("#0072B2", "#009E73", "#000000", "#E69F00", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")  # Okabe and Ito
 N_LAST = 10  # evaluations that others average over
 
 
@@ -87,11 +87,16 @@ def rows_of(task: Task, runs: Sequence[dict[str, Any]]) -> list[list[str]]:
 def draw_curves(runs: Sequence[dict[str, Any]], path: Path) -> None:
     """Mean return of each agent against steps, one panel for each task: the median of the seeds and their range."""
     names = [name for name in TASKS if any(run["task"] == name for run in runs)]
-    figure, axes = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.2), squeeze=False, layout="constrained")
-    colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    n_columns = min(3, len(names))
+    n_rows = -(-len(names) // n_columns)
+    size = (3.0 * n_columns, 2.5 * n_rows + 0.5)
+    figure, grid = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, layout="constrained")
+    axes = grid.ravel()[: len(names)]
+    for spare in grid.ravel()[len(names) :]:
+        spare.set_axis_off()
     agents = sorted({_agent(run) for run in runs}, key=lambda agent: (agent[2], agent))
-    for axis, name in zip(axes[0], names, strict=True):
-        for colour, agent in zip(colours, agents, strict=False):
+    for axis, name in zip(axes, names, strict=True):
+        for colour, agent in zip(COLOURS, agents, strict=False):
             some = [run for run in runs if run["task"] == name and _agent(run) == agent]
             if not some:
                 continue
@@ -106,9 +111,10 @@ def draw_curves(runs: Sequence[dict[str, Any]], path: Path) -> None:
         axis.set_xlabel("steps")
         axis.xaxis.set_major_formatter(lambda steps, _: f"{steps / 1_000:g}k")
         axis.grid(alpha=0.2)
-    axes[0][0].set_ylabel("return, mean of 100 episodes")
-    handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    for row in grid:
+        row[0].set_ylabel("return")
+    handles = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
