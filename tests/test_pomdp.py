@@ -90,7 +90,7 @@ def test_the_pendulum_is_swung_up_without_its_velocity(pomdp, tmp_path):
     assert progress.means[-1] > -400  # -148 after 40,000 steps
 
 
-def test_an_interrupted_run_goes_on_and_a_finished_one_is_left_alone(pomdp, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_and_a_finished_one_is_left_alone(pomdp, tmp_path, monkeypatch, capsys):
     run = pomdp["run"]
     arguments = ["cue-10", "--algorithms", "rdpg", "--seeds", "1", "--n-steps", "6400", "--folder", str(tmp_path)]
     evaluate, calls = run.evaluate, []
@@ -118,8 +118,12 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_left_alone(pomdp, tmp_
     assert run.main(arguments) == [progress]
     assert len(calls) == n_calls
 
-    with pytest.raises(SystemExit, match="found other settings"):
+    with pytest.raises(SystemExit, match="2"):
         run.main([*arguments, "--n-steps", "3200"])
+    assert "found other settings; expected those of the task, or another folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run.main(["cue-10", "--memories", "rnn"])
+    assert capsys.readouterr().err == "error: memories: got 'rnn'; expected some of lstm, gru, dnc, transformer\n"
 
 
 def test_the_table_has_a_row_for_each_agent_and_each_published_return(pomdp, tmp_path, capsys):

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 import tyro
@@ -64,6 +64,12 @@ class Settings:
     folder: Path = RESULTS
     device: str = "cpu"
     n_threads: int = 1
+
+
+def refuse(reason: str) -> NoReturn:
+    """End with one line, and the status of bad input."""
+    print(f"error: {reason}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def evaluate(model: RecurrentTD3, envs: VecEnv) -> np.ndarray:
@@ -154,9 +160,7 @@ def run(settings: Settings, algorithm: AlgorithmName, memory: str, seed: int) ->
     if result.exists():
         found = Progress(**json.loads(result.read_text(encoding="utf-8")))
         if found.settings != progress.settings:
-            raise SystemExit(
-                f"error: {result}: found other settings; expected the task's as they are, or another folder"
-            )
+            refuse(f"{result}: found other settings; expected those of the task, or another folder")
         if found.finished:
             print(f"{result}: finished before, return {found.means[-1]:.2f}", flush=True)
             return found
@@ -166,7 +170,7 @@ def run(settings: Settings, algorithm: AlgorithmName, memory: str, seed: int) ->
         state = read_tree(checkpoint)
         progress = Progress(**state["progress"])
         if progress.settings != task.as_json(algorithm, memory, n_steps):
-            raise SystemExit(f"error: {checkpoint}: found other settings; expected those of the task, or no checkpoint")
+            refuse(f"{checkpoint}: found other settings; expected those of the task, or no checkpoint")
         # Environments begin anew, and so must the episodes; they are not to be the first ones again.
         model.load_training_state({**state["training"], "last_obs": None})
         model.env.seed(seed + 1_000 * len(progress.steps))  # type: ignore[union-attr]
@@ -182,6 +186,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Progress]:
     """Run what the command line asks for, one after the other."""
     settings = tyro.cli(Settings, args=arguments, description=__doc__)
     use_threads(settings.n_threads)
+    known = TASKS[settings.task].memories
+    unknown = [memory for memory in settings.memories if memory not in known]
+    if unknown:
+        refuse(f"memories: got {unknown[0]!r}; expected some of {', '.join(known)}")
     choices = itertools.product(settings.seeds, settings.algorithms, settings.memories)
     return [run(settings, algorithm, memory, seed) for seed, algorithm, memory in choices]
 
