@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from adaptive_scan.files import replacing, write_atomically, write_json, write_npz
+from adaptive_scan.files import replacing, write_atomically, write_json, write_npz, zip_fault
 
 
 def names_in(folder: Path) -> list[str]:
@@ -109,3 +110,15 @@ def test_npz_refuses_objects_and_other_suffixes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"[Oo]bject"):
         write_npz(tmp_path / "a.npz", a=np.array([{}], dtype=object))
     assert names_in(tmp_path) == []
+
+
+def test_entries_that_claim_more_than_the_file_holds_are_found(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a", bytes(100))
+        archive.writestr("b", bytes(100))
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert zip_fault(archive) is None
+        # As where the entries of a directory share the bytes of one.
+        archive.infolist()[0].file_size = 10**9
+        size = (tmp_path / "a.zip").stat().st_size
+        assert zip_fault(archive) == f"entries of more than the file's {size} bytes"

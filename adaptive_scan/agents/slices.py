@@ -11,11 +11,11 @@ def draw_starts(lengths: np.ndarray, n_slice_steps: int, n_burn_in: int, rng: np
     An episode of at most S steps is taken whole. In a longer one u is drawn uniformly from 1 - S .. M + S - 1, where
     M = max(T - S, B) is the last start, and s is u clipped to 0 .. M; then 0 < s < B, which has no room for B steps of
     burn-in, becomes 0. With s uniform on 0 .. M instead, the step that ends the episode, and often brings the reward,
-    would be up to S times rarer than others. Here it is drawn with probability S / N, as often as the steps in the
-    middle of an episode of at least 2 S steps; with B > 1, steps near the first B can be drawn up to twice as often.
+    would be S times rarer than those in its middle.
 
-    With N = M + 2 S - 1, s = 0 has probability (S + max(B - 1, 0)) / N, s = M has S / N, and each start between them
-    1 / N. Every step is drawn with a probability of at least (S - max(B - 1, 0)) / N.
+    With N = M + 2 S - 1 and b = max(B - 1, 0), s = 0 has probability (S + b) / N, s = M has S / N, and each start
+    between them 1 / N. The last step is drawn with probability S / N, as is each step S + b .. T - S - 1 in the middle
+    of a long episode; those nearer to the ends are drawn more or less often, and no step less than (S - b) / N.
 
     Args:
         lengths: T of each episode, shape (n_slices,).

@@ -392,12 +392,13 @@ def _restore(model: PickleFreeAlgorithm, parameters: dict[str, Any], name: str, 
 def _check_optimizer(state: dict[str, Any], own: dict[str, Any], weights: list[torch.nn.Parameter]) -> None:
     """Raise a ValueError unless a stored optimiser steps as the own one does; torch itself takes whatever it is given.
 
-    The learning rate may be another one: it is set before each update.
+    The learning rate may be another one: it is set before each update. Settings that only one side knows are those of
+    another version of torch, which puts in what is missing and never reads what it does not know.
     """
     for group, ours in zip(state["param_groups"], own["param_groups"], strict=True):
         free = {"lr", "initial_lr"}
-        for key in sorted((ours.keys() | group.keys()) - free):
-            got, expected = (_as_list(settings.get(key)) for settings in (group, ours))
+        for key in sorted((ours.keys() & group.keys()) - free):
+            got, expected = (_as_list(settings[key]) for settings in (group, ours))
             if got != expected:
                 raise ValueError(f"optimizer's {key}: got {got}; expected {expected}")
     for index, moments in state["state"].items():

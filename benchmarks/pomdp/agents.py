@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
-import torch
 from stable_baselines3.common.env_util import make_vec_env
 from torch import Tensor
 
@@ -78,8 +77,3 @@ def make_agent(
         device=device,
         **task.settings_of(algorithm, name),
     )
-
-
-def use_threads(n_threads: int) -> None:
-    """Networks this small run faster on one thread than on several."""
-    torch.set_num_threads(n_threads)

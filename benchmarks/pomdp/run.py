@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
+import torch
 import tyro
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
@@ -31,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from adaptive_scan.agents import RecurrentTD3
 from adaptive_scan.files import write_atomically
 from adaptive_scan.trees import read_tree, write_tree
-from pomdp.agents import AlgorithmName, make_agent, use_threads
+from pomdp.agents import AlgorithmName, make_agent
 from pomdp.tasks import TASKS
 
 N_EVALUATION_EPISODES = 100
@@ -185,7 +186,7 @@ def run(settings: Settings, algorithm: AlgorithmName, memory: str, seed: int) ->
 def main(arguments: Sequence[str] | None = None) -> list[Progress]:
     """Run what the command line asks for, one after the other."""
     settings = tyro.cli(Settings, args=arguments, description=__doc__)
-    use_threads(settings.n_threads)
+    torch.set_num_threads(settings.n_threads)
     known = TASKS[settings.task].memories
     unknown = [memory for memory in settings.memories if memory not in known]
     if unknown:
@@ -195,4 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Progress]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from the last evaluation", file=sys.stderr)
+        sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +80,23 @@ def test_rows_are_copies_and_keep_their_type():
     taken = take_rows(values, np.array([1]), np.array([-1]), 3, np.array([3]))
     taken[:] = 7
     assert (taken.dtype, values.tolist()) == (np.uint8, [[1, 1, 1], [1, 1, 1]])
+
+
+class EveryDraw:
+    """Draws each number of a range once."""
+
+    def integers(self, low, high):
+        return np.arange(low, high[0])
+
+
+@pytest.mark.parametrize(("n_slice_steps", "n_burn_in"), [(1, 0), (3, 0), (3, 1), (3, 2), (4, 4), (8, 5)])
+def test_each_step_is_drawn_as_often_as_the_law_says(n_slice_steps, n_burn_in):
+    for length in range(n_slice_steps + 1, 40):
+        n_draws = max(length - n_slice_steps, n_burn_in) + 2 * n_slice_steps - 1
+        starts = draw_starts(np.full(n_draws, length), n_slice_steps, n_burn_in, EveryDraw())
+        steps = np.arange(length)
+        times = ((starts[:, None] <= steps) & (steps < starts[:, None] + n_slice_steps)).sum(axis=0)
+        spared = max(n_burn_in - 1, 0)
+        assert times[-1] == n_slice_steps
+        assert times.min() >= n_slice_steps - spared
+        assert (times[n_slice_steps + spared : length - n_slice_steps] == n_slice_steps).all()

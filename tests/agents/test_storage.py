@@ -846,6 +846,13 @@ def test_optimisers_that_step_otherwise_are_refused(model, path, tmp_path):
     with pytest.raises(ModelFileError, match="optimizer's maximize: got True; expected False"):
         RecurrentTD3.load(rewrite(path, tmp_path / "other.zip", **{entry: tree_to_bytes(state)}))
     state["param_groups"][0]["maximize"] = False
+    other_torch = {**state["param_groups"][0], "of_a_later_version": True}
+    del other_torch["decoupled_weight_decay"]
+    loaded = RecurrentTD3.load(
+        rewrite(path, tmp_path / "torch.zip", **{entry: tree_to_bytes({**state, "param_groups": [other_torch]})}),
+        device="cpu",
+    )
+    assert loaded.critic.optimizer.param_groups[0]["decoupled_weight_decay"] is False
     state["state"][0]["exp_avg"] = torch.zeros(3, 5, 7)
     with pytest.raises(ModelFileError, match="optimizer's state 0: got"):
         RecurrentTD3.load(rewrite(path, tmp_path / "other.zip", **{entry: tree_to_bytes(state)}))
