@@ -31,6 +31,7 @@ from adaptive_scan.micrographs import (
 from adaptive_scan.micrographs.dataset import DEFAULT_CACHE_BYTES
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, filling_path
 from adaptive_scan.specimens import procedural_crops
+from adaptive_scan.specimens.imaging import IMAGINGS
 
 _TRAIN, _TEST = 0, 1  # streams of random numbers of procedural crops
 
@@ -108,24 +109,35 @@ def load_data(config: DataConfig) -> Data:
 
 
 def _procedural_data(config: DataConfig) -> Data:
-    train, _ = procedural_crops(
-        config.data.n_procedural, config.geometry.image_size, np.random.default_rng([config.seed, _TRAIN])
-    )
+    train, trained_on = procedural_training_crops(config)
     test = procedural_test_crops(config)
     description = {
         "micrographs": None,
-        "n_train_crops": len(train),
+        **trained_on,
         "n_test_crops": len(test.crops),
-        "train_sha256": hashlib.sha256(train.tobytes()).hexdigest(),
         "test_sha256": hashlib.sha256(test.crops.tobytes()).hexdigest(),
     }
-    return Data(ArrayCrops(train, symmetries=True), test, description, [])
+    return Data(train, test, description, [])
+
+
+def procedural_training_crops(config: DataConfig) -> tuple[CropSource, dict[str, Any]]:
+    """Procedural crops to train on, those of the seed of the run, and what the manifest says of them."""
+    rng = np.random.default_rng([config.seed, _TRAIN])
+    crops, _ = _draw_procedural(config, config.data.n_procedural, rng)
+    described = {"n_train_crops": len(crops), "train_sha256": hashlib.sha256(crops.tobytes()).hexdigest()}
+    return ArrayCrops(crops, symmetries=True), described
+
+
+def _draw_procedural(config: DataConfig, n_crops: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    settings, size = config.data, config.geometry.image_size
+    families, imaging = settings.families or None, IMAGINGS[settings.imaging]
+    return procedural_crops(n_crops, size, rng, families=families, imaging=imaging)
 
 
 def procedural_test_crops(config: DataConfig) -> TestCrops:
     """Procedural crops to compare scans on, the same ones whatever the seed of the run."""
     rng = np.random.default_rng([2**32 - 1, _TEST])
-    crops, families = procedural_crops(config.data.n_procedural_test, config.geometry.image_size, rng)
+    crops, families = _draw_procedural(config, config.data.n_procedural_test, rng)
     names = [f"{family}_{i:04d}" for i, family in enumerate(families)]
     return TestCrops(crops, names, names, None)
 
@@ -203,19 +215,25 @@ def named_groups(dataset: MicrographDataset) -> set[str]:
 def _micrograph_data(config: DataConfig, path: Path) -> Data:
     dataset = open_micrographs(path, config, skip_bad=config.skip_bad, groups=config.groups)
     train, test = split_micrographs(dataset, config)
-    hashes, named = micrograph_hashes(dataset), named_groups(dataset)
     description = {
         "micrographs": str(path),
         "fingerprint": fingerprint(dataset),
-        "train": [dataset.names[i] for i in train],
         "test": [dataset.names[i] for i in test],
+        "skipped": [str(error) for error in dataset.skipped],
+    }
+    held_out = test_crops(dataset.subset(test), config)
+    if config.data.train_on == "procedural":
+        procedural, trained_on = procedural_training_crops(config)
+        return Data(procedural, held_out, {**description, **trained_on}, dataset.skipped)
+    hashes, named = micrograph_hashes(dataset), named_groups(dataset)
+    description |= {
+        "train": [dataset.names[i] for i in train],
         "train_hashes": [hashes[i] for i in train],
         "train_groups": sorted(named.intersection(dataset.groups[i] for i in train)),
-        "skipped": [str(error) for error in dataset.skipped],
     }
     size, factor = config.geometry.image_size, config.data.downsample
     source = MicrographCrops(dataset.subset(train), size, downsample=factor, symmetries=True)
-    return Data(source, test_crops(dataset.subset(test), config), description, dataset.skipped)
+    return Data(source, held_out, description, dataset.skipped)
 
 
 def report_skipped(skipped: list[MicrographError]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adaptive_scan.scans import PRESETS, STATIC_SCANS, ScanGeometry
+from adaptive_scan.specimens import FAMILIES, SPECIMEN_FAMILIES
 
 OWN_SCANS = ("adaptive", "filling_path", "polygonal_spiral")
 """Scans of a run's own: that of its actor, and static ones of segments, which an actor could make."""
@@ -29,8 +30,14 @@ class CropSettings:
 
     downsample: int = 1
     """Side of the blocks that are averaged into one pixel, so that a crop covers more of a micrograph."""
+    train_on: Literal["micrographs", "procedural"] = "micrographs"
+    """What is trained on where micrographs are given: they, or procedural crops, so that they are only tested on."""
     n_procedural: int = 20_000
     """Procedural crops to train on where there are no micrographs."""
+    families: tuple[str, ...] = ()
+    """Families of procedural crops, equally likely; without any, those of the default mixture."""
+    imaging: Literal["default", "realistic"] = "default"
+    """What the microscope adds to procedural crops: mild noise, or noise, blur and contrast as in real micrographs."""
     test_fraction: float = 0.2
     """Share of the groups of micrographs that is held out, where no test folder says which."""
     test_crops_per_micrograph: int = 8
@@ -42,6 +49,10 @@ class CropSettings:
         check_positive(self, "downsample", "n_procedural", "test_crops_per_micrograph", "n_procedural_test")
         if not 0 < self.test_fraction < 1:
             raise ValueError(f"test_fraction: got {self.test_fraction}; expected between 0 and 1")
+        unknown = [name for name in self.families if name not in FAMILIES and name not in SPECIMEN_FAMILIES]
+        if unknown:
+            expected = ", ".join([*FAMILIES, *SPECIMEN_FAMILIES])
+            raise ValueError(f"families: got {unknown[0]!r}; expected some of {expected}")
 
 
 @dataclass(frozen=True)
@@ -393,18 +404,19 @@ def config_to_dict(config: Any) -> Any:
 def config_from_dict(kind: type, data: Any) -> Any:
     """The settings that :func:`config_to_dict` wrote down.
 
+    A setting that the file lacks is as it was before it could be set: its default says so.
+
     Raises:
-        ValueError: If a setting is unknown or missing.
+        ValueError: If a setting is unknown, or one without a default is missing.
 
     Example:
         >>> config_from_dict(TrainingConfig, config_to_dict(preset_config("quick"))) == preset_config("quick")
         True
     """
     hints = typing.get_type_hints(kind)
-    known = {f.name for f in dataclasses.fields(kind)}
-    # Runs that know of no instruments had the ideal one.
-    data = {**dict.fromkeys(known & {"acquisition"}, "ideal"), **data}
-    for name in sorted(set(data) ^ known):
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    needed = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
+    for name in sorted((set(data) - set(fields)) | (needed - set(data))):
         raise ValueError(f"settings: {'unknown' if name in data else 'missing'} {name!r} of {kind.__name__}")
     return kind(**{name: _restore(hints[name], value) for name, value in data.items()})
 

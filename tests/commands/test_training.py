@@ -26,6 +26,8 @@ from adaptive_scan.commands.keeping import make_logger, picture_strip
 from adaptive_scan.commands.runs import load_run
 from adaptive_scan.generators import ResidualGenerator
 from adaptive_scan.micrographs import ArrayCrops
+from adaptive_scan.specimens import procedural_crops
+from adaptive_scan.specimens.imaging import IMAGINGS
 
 Command = Callable[..., int]
 
@@ -183,3 +185,46 @@ def test_real_micrographs_go_all_the_way(
     assert len(data["train"]) + len(data["test"]) == len(list(pictures.iterdir()))
     assert not {group_of[name] for name in data["train"]} & {group_of[name] for name in data["test"]}
     assert read_json(tmp_path / "run" / "comparison.json")["n_micrographs"] == len(data["test"])
+
+
+def test_procedural_training_is_tested_on_the_micrographs_that_training_on_them_holds_out(
+    tmp_path: Path, write_micrographs: Callable[..., Path]
+) -> None:
+    config = preset_config("quick")
+    settings = dataclasses.replace(config.data, downsample=1, n_procedural=3)
+    config = dataclasses.replace(config, micrographs=write_micrographs(tmp_path, n=4), data=settings)
+    on_pictures = load_data(config)
+    procedural = dataclasses.replace(settings, train_on="procedural")
+    on_crops = load_data(dataclasses.replace(config, data=procedural))
+    assert on_crops.test.micrographs == on_pictures.test.micrographs
+    assert np.array_equal(on_crops.test.crops, on_pictures.test.crops)
+    expected, _ = procedural_crops(3, config.geometry.image_size, np.random.default_rng([config.seed, 0]))
+    assert isinstance(on_crops.train, ArrayCrops)
+    assert np.array_equal(on_crops.train.crops, expected)
+    assert "train_hashes" not in on_crops.description  # a later comparison leaves nothing out
+
+
+def test_families_and_imaging_decide_the_procedural_crops() -> None:
+    config = preset_config("quick")
+    chosen = dataclasses.replace(
+        config.data, n_procedural=3, n_procedural_test=2, families=("grains",), imaging="realistic"
+    )
+    data = load_data(dataclasses.replace(config, data=chosen))
+    rng = np.random.default_rng([config.seed, 0])
+    expected, _ = procedural_crops(
+        3, config.geometry.image_size, rng, families=["grains"], imaging=IMAGINGS["realistic"]
+    )
+    assert isinstance(data.train, ArrayCrops)
+    assert np.array_equal(data.train.crops, expected)
+    assert data.test.micrographs == ["grains_0000", "grains_0001"]
+    with pytest.raises(ValueError, match="families: got 'atoms'; expected some of lattice, "):
+        dataclasses.replace(config.data, families=("atoms",))
+
+
+def test_settings_that_a_file_of_an_older_run_lacks_are_as_they_were() -> None:
+    config = preset_config("quick")
+    stored = config_to_dict(config)
+    del stored["acquisition"], stored["data"]["train_on"], stored["data"]["families"], stored["data"]["imaging"]
+    assert config_from_dict(TrainingConfig, stored) == config
+    with pytest.raises(ValueError, match="unknown 'speed' of TrainingConfig"):
+        config_from_dict(TrainingConfig, stored | {"speed": 1})
