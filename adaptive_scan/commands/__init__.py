@@ -8,8 +8,12 @@ COMMANDS = {
     "train": "train an actor and a generator together, then compare scans",
     "compare": "compare the scans of a run with static ones on held-out micrographs",
     "train-generator": "train a generator on a mixture of static scans",
+    "compare-completers": "compare trained generators with interpolations on static scans",
+    "measure-errors": "measure where completions are wrong, by distance from path and edge",
+    "export-generator": "write a trained generator as ONNX or as a torch.export program",
     "make-specimens": "make procedural micrographs with their truth",
     "compare-specimens": "compare procedural crops with crops of real micrographs",
+    "calibrate-generator": "predict the errors of a run's generator, and judge the predictions on held-out crops",
 }
 
 
@@ -43,6 +47,24 @@ def _train_generator(arguments: list[str]) -> None:
     train_generator_command(config)
 
 
+def _compare_completers(arguments: list[str]) -> None:
+    from adaptive_scan.commands.completion import compare_completers_command, parse_completion
+
+    compare_completers_command(parse_completion(arguments))
+
+
+def _measure_errors(arguments: list[str]) -> None:
+    from adaptive_scan.commands.systematic import measure_errors_command, parse_errors
+
+    measure_errors_command(parse_errors(arguments))
+
+
+def _export_generator(arguments: list[str]) -> None:
+    from adaptive_scan.commands.exporting import export_generator_command, parse_export
+
+    export_generator_command(parse_export(arguments))
+
+
 def _make_specimens(arguments: list[str]) -> None:
     from adaptive_scan.commands.specimen_making import make_specimens_command, parse_specimens
 
@@ -55,12 +77,22 @@ def _compare_specimens(arguments: list[str]) -> None:
     compare_specimens_command(parse_realism(arguments))
 
 
+def _calibrate_generator(arguments: list[str]) -> None:
+    from adaptive_scan.commands.calibration import calibrate_generator_command, parse_calibration
+
+    calibrate_generator_command(parse_calibration(arguments))
+
+
 _RUN = {
     "train": _train,
     "compare": _compare,
     "train-generator": _train_generator,
+    "compare-completers": _compare_completers,
+    "measure-errors": _measure_errors,
+    "export-generator": _export_generator,
     "make-specimens": _make_specimens,
     "compare-specimens": _compare_specimens,
+    "calibrate-generator": _calibrate_generator,
 }
 
 
@@ -100,6 +132,21 @@ def train_generator_main() -> int:
     return _run("train-generator", sys.argv[1:])
 
 
+def compare_completers_main() -> int:
+    """``scripts/compare_completers.py``."""
+    return _run("compare-completers", sys.argv[1:])
+
+
+def measure_errors_main() -> int:
+    """``scripts/measure_errors.py``."""
+    return _run("measure-errors", sys.argv[1:])
+
+
+def export_generator_main() -> int:
+    """``scripts/export_generator.py``."""
+    return _run("export-generator", sys.argv[1:])
+
+
 def make_specimens_main() -> int:
     """``scripts/make_specimens.py``."""
     return _run("make-specimens", sys.argv[1:])
@@ -108,3 +155,8 @@ def make_specimens_main() -> int:
 def compare_specimens_main() -> int:
     """``scripts/compare_specimens.py``."""
     return _run("compare-specimens", sys.argv[1:])
+
+
+def calibrate_generator_main() -> int:
+    """``scripts/calibrate_generator.py``."""
+    return _run("calibrate-generator", sys.argv[1:])

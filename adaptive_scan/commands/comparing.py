@@ -21,7 +21,6 @@ from adaptive_scan.commands.building import (
     micrograph_hashes,
     named_groups,
     open_micrographs,
-    procedural_test_crops,
     report_skipped,
     test_crops,
     use_threads,
@@ -29,6 +28,7 @@ from adaptive_scan.commands.building import (
 from adaptive_scan.commands.config import RUN_SCANS, ComparisonConfig, check_scan_names
 from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
 from adaptive_scan.commands.folders import make_comparison_folder, make_folder
+from adaptive_scan.commands.held_out import held_out_crops
 from adaptive_scan.commands.runs import Run, load_run
 from adaptive_scan.evaluation import (
     Comparison,
@@ -39,7 +39,7 @@ from adaptive_scan.evaluation import (
     write_comparison,
 )
 from adaptive_scan.generators import make_completer
-from adaptive_scan.micrographs import MicrographDataset, fingerprint
+from adaptive_scan.micrographs import MicrographDataset
 
 
 def compare_run(
@@ -163,16 +163,7 @@ def _held_out_crops(config: ComparisonConfig, run: Run) -> TestCrops:
         dataset = open_micrographs(config.micrographs, run.config, skip_bad=config.skip_bad, groups=config.groups)
         report_skipped(dataset.skipped)
         return test_crops(_without_trained(dataset, run), run.config)
-    if run.config.micrographs is None:
-        return procedural_test_crops(run.config)
-    skip_bad = run.config.skip_bad or config.skip_bad
-    groups = run.config.groups if config.groups is None else config.groups
-    dataset = open_micrographs(run.config.micrographs, run.config, skip_bad=skip_bad, groups=groups)
-    if fingerprint(dataset) != run.manifest["data"].get("fingerprint"):
-        raise InputError(f"{dataset.root}: found other pictures than {run.folder} was trained on; expected the same")
-    # By name and not by a new split: groups may have changed since training.
-    held_out = set(run.manifest["data"]["test"])
-    return test_crops(dataset.subset(np.flatnonzero([name in held_out for name in dataset.names])), run.config)
+    return held_out_crops(run.folder, run.config, run.manifest, skip_bad=config.skip_bad, groups=config.groups)
 
 
 def _without_trained(dataset: MicrographDataset, run: Run) -> MicrographDataset:

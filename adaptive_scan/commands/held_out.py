@@ -1,0 +1,92 @@
+"""The pictures that a run held out, for whatever measures its networks later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptive_scan.commands.building import DataConfig, TestCrops, open_micrographs, procedural_test_crops, test_crops
+from adaptive_scan.commands.config import TrainingConfig
+from adaptive_scan.commands.errors import InputError
+from adaptive_scan.commands.folders import GENERATOR, MANIFEST, POLICY, read_config, read_json
+from adaptive_scan.commands.generator_config import GeneratorConfig
+from adaptive_scan.micrographs import fingerprint
+
+
+@dataclass(frozen=True)
+class TrainedGenerator:
+    """The generator of a run of either kind, with the pictures that it never saw.
+
+    Attributes:
+        folder: Run folder.
+        config: Settings of the run.
+        path: File of the generator.
+        blur: Whether it was trained towards blurred targets.
+        test: What the run held out.
+    """
+
+    folder: Path
+    config: TrainingConfig | GeneratorConfig
+    path: Path
+    blur: bool
+    test: TestCrops
+
+
+def trained_generator(folder: Path, *, skip_bad: bool = False) -> TrainedGenerator:
+    """The generator of a folder that ``train_rdpg`` or ``train_generator`` wrote.
+
+    Args:
+        folder: Run folder.
+        skip_bad: Whether files of its micrographs that cannot be used are skipped.
+
+    Raises:
+        InputError: If the folder is none, has no generator yet, or its pictures are not those of the run any more.
+        MicrographError: If a file of the micrographs cannot be used.
+    """
+    config: TrainingConfig | GeneratorConfig
+    if (folder / POLICY).exists():
+        config = read_config(TrainingConfig, folder)
+        blur = config.data.blur
+    else:
+        config = read_config(GeneratorConfig, folder)
+        blur = config.training.blur
+    if not (folder / GENERATOR).exists():
+        raise InputError(f"{folder}: found no {GENERATOR} yet; expected a run that has reached its first checkpoint")
+    test = held_out_crops(folder, config, read_json(folder / MANIFEST), skip_bad=skip_bad)
+    return TrainedGenerator(folder, config, folder / GENERATOR, blur, test)
+
+
+def held_out_crops(
+    folder: Path,
+    config: DataConfig,
+    manifest: Mapping[str, Any],
+    *,
+    skip_bad: bool = False,
+    groups: Path | None = None,
+) -> TestCrops:
+    """Crops of the pictures that a run held out.
+
+    Args:
+        folder: Run folder, for complaints.
+        config: Settings of the run.
+        manifest: Its manifest.
+        skip_bad: Whether files that cannot be used are skipped, as they are where the run skipped them.
+        groups: CSV of groups instead of the run's.
+
+    Raises:
+        InputError: If the pictures are not those of the run any more.
+        MicrographError: If a file of the micrographs cannot be used.
+    """
+    if config.micrographs is None:
+        return procedural_test_crops(config)
+    groups = config.groups if groups is None else groups
+    dataset = open_micrographs(config.micrographs, config, skip_bad=skip_bad or config.skip_bad, groups=groups)
+    if fingerprint(dataset) != manifest["data"].get("fingerprint"):
+        raise InputError(f"{dataset.root}: found other pictures than {folder} was trained on; expected the same")
+    # By name and not by a new split: groups may have changed since training.
+    held_out = set(manifest["data"]["test"])
+    return test_crops(dataset.subset(np.flatnonzero([name in held_out for name in dataset.names])), config)

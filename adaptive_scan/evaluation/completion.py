@@ -1,0 +1,166 @@
+"""Completers side by side: the error of each on the same scans of the same crops, at equal dose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adaptive_scan.evaluation.metrics import loss
+from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means
+from adaptive_scan.generators import Completer, blur_targets
+from adaptive_scan.scans import STATIC_SCANS, partial_scans, sample, static_scan
+
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class CompletionScore:
+    """Losses of one completer on one kind of scan.
+
+    Attributes:
+        scan: Family of the scan, a name of ``STATIC_SCANS``.
+        coverage: Nominal coverage, positions / S^2.
+        completer: Name of the completer.
+        losses: Loss of each crop, 10 MSE on [-1, 1], shape (n_crops,).
+        seconds: Time of one completion [s], mean over the crops.
+    """
+
+    scan: str
+    coverage: float
+    completer: str
+    losses: np.ndarray
+    seconds: float
+
+    @property
+    def rmse(self) -> float:
+        """Root of the mean squared error over all crops, on [0, 1], as the papers give it."""
+        return float(np.sqrt(self.losses.mean() / 10.0) / 2.0)
+
+    def rmse_interval(self, groups: np.ndarray, rng: np.random.Generator) -> tuple[float, float] | None:
+        """95 % bootstrap interval of `rmse` over groups of micrographs; None where there is one group only."""
+        interval = bootstrap_ratio(self.losses, np.ones_like(self.losses), groups, rng)
+        return None if interval is None else (_to_rmse(interval[0]), _to_rmse(interval[1]))
+
+    def rmse_ratio(self, other: CompletionScore) -> float | None:
+        """Its `rmse` as a fraction of another's on the same crops; None where that is 0."""
+        ratio = ratio_of_means(self.losses, other.losses)
+        return None if ratio is None else float(np.sqrt(ratio))
+
+
+def _to_rmse(mean_loss: float) -> float:
+    return float(np.sqrt(mean_loss / 10.0) / 2.0)
+
+
+def blurred(completer: Completer) -> Completer:
+    """A completer whose pictures pass the 5x5 Gaussian of the targets.
+
+    Where targets are blurred, an interpolation that is not pays for the noise that it keeps; blurred, it is the
+    stronger baseline.
+
+    Example:
+        >>> from adaptive_scan.generators import NearestCompleter
+        >>> scan = torch.ones(1, 2, 8, 8)
+        >>> bool(torch.isclose(blurred(NearestCompleter())(scan), torch.ones(1)).all())
+        True
+    """
+
+    def complete(partial: Tensor) -> Tensor:
+        return blur_targets(completer(partial))
+
+    return complete
+
+
+def score_completers(
+    crops: np.ndarray,
+    completers: Mapping[str, Completer],
+    *,
+    scans: Sequence[str],
+    coverages: Sequence[float],
+    blur: bool = True,
+    seed: int = 0,
+    on_score: Callable[[CompletionScore], None] | None = None,
+) -> list[CompletionScore]:
+    """Complete static scans of crops by several completers, all on the same positions.
+
+    Every scan of a coverage c has the same dose, round(c S^2) positions. A scan that draws positions at random draws
+    other ones for each crop, the same for every completer. A completer that refuses a kind of scan, as those for
+    uniform grids refuse all others, has no score there.
+
+    Args:
+        crops: Shape (n_crops, S, S), in [-1, 1].
+        completers: The completers by name; networks in evaluation mode.
+        scans: Names of ``STATIC_SCANS``.
+        coverages: Nominal coverages, above 0 and at most 1.
+        blur: Whether targets are the crops after the 5x5 Gaussian of 2.5 px.
+        seed: Of scans that are drawn at random.
+        on_score: Called with each score as soon as it is known.
+
+    Returns:
+        Scores, by scan, coverage and completer in the order given.
+
+    Raises:
+        ValueError: If a scan is unknown, or a coverage out of range.
+
+    Example:
+        >>> from adaptive_scan.generators import make_completer
+        >>> crops = np.zeros((2, 16, 16), np.float32)
+        >>> scores = score_completers(crops, {"nearest": make_completer("nearest")}, scans=["grid"], coverages=[1 / 16])
+        >>> scores[0].scan, scores[0].rmse
+        ('grid', 0.0)
+    """
+    for name in scans:
+        if name not in STATIC_SCANS:
+            raise ValueError(f"scans holds {name!r}; expected some of {', '.join(STATIC_SCANS)}")
+    for coverage in coverages:
+        if not 0 < coverage <= 1:
+            raise ValueError(f"coverages holds {coverage}; expected more than 0 and at most 1")
+    targets = torch.from_numpy(np.ascontiguousarray(crops))[:, None]
+    targets = blur_targets(targets) if blur else targets
+    scores = []
+    for scan, coverage, measured in _measured(crops, scans, coverages, seed):
+        for name, completer in completers.items():
+            score = _score(scan, coverage, name, completer, measured, targets)
+            if score is None:
+                continue
+            scores.append(score)
+            if on_score is not None:
+                on_score(score)
+    return scores
+
+
+def _measured(
+    crops: np.ndarray, scans: Sequence[str], coverages: Sequence[float], seed: int
+) -> Iterator[tuple[str, float, Tensor]]:
+    """Partial scans of all crops, shape (n_crops, 2, S, S), for each scan and coverage."""
+    size = crops.shape[-1]
+    for scan in scans:
+        for index, coverage in enumerate(coverages):
+            dose = max(round(coverage * size**2), 1)
+            rng = np.random.default_rng([seed, index])
+            n_paths = len(crops) if STATIC_SCANS[scan].random else 1
+            positions = np.stack([static_scan(scan, dose, size, rng) for _ in range(n_paths)])
+            positions = np.broadcast_to(positions, (len(crops), dose, 2))
+            yield scan, coverage, torch.from_numpy(partial_scans(sample(crops, positions), positions, size))
+
+
+def _score(
+    scan: str, coverage: float, name: str, completer: Completer, measured: Tensor, targets: Tensor
+) -> CompletionScore | None:
+    """The score, or None where the completer refuses the scan."""
+    losses = []
+    try:
+        with torch.no_grad():
+            completer(measured[:1])  # compilation and caches are not part of the cost
+    except ValueError:
+        return None
+    begin = time.perf_counter()
+    for part, target in zip(measured.split(_AT_ONCE), targets.split(_AT_ONCE), strict=True):
+        with torch.no_grad():
+            losses.append(loss(completer(part)[:, 0].numpy(), target[:, 0].numpy()))
+    seconds = (time.perf_counter() - begin) / len(measured)
+    return CompletionScore(scan, coverage, name, np.concatenate(losses), seconds)
