@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from adaptive_scan.generators import GENERATORS, ResidualGenerator, UNetGenerator, pull_push_infill
+from adaptive_scan.generators import GENERATORS, ResidualGenerator, UNetGenerator, blur_targets, pull_push_infill
+from adaptive_scan.generators.networks import MaskAwareGenerator
 
 MakeScans = Callable[..., torch.Tensor]
 
@@ -62,10 +63,17 @@ def test_untrained_unet_returns_the_infill(n_levels: int, size: int, make_scans:
     torch.testing.assert_close(completion, pull_push_infill(scans), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", sorted(GENERATORS))
-def test_sides_and_shapes_that_do_not_suit_are_refused(kind: str) -> None:
-    network = GENERATORS[kind]()
-    stride = {"residual": 4, "unet": 8}[kind]
+@pytest.mark.parametrize(
+    ("kind", "settings", "stride"),
+    [
+        ("residual", {}, 4),
+        ("unet", {}, 8),
+        ("mask_aware", {"n_levels": 2}, 4),
+        ("two_stage", {"width": 0.05}, 32),
+    ],
+)
+def test_sides_and_shapes_that_do_not_suit_are_refused(kind: str, settings: dict[str, float], stride: int) -> None:
+    network = GENERATORS[kind](**settings)
     with pytest.raises(ValueError, match=f"have side 50 px; expected a positive multiple of {stride}"):
         network(torch.zeros(1, 2, 50, 50))
     with pytest.raises(ValueError, match=r"shape \(1, 1, 16, 16\); expected \(n_scans, 2, S, S\)"):
@@ -125,3 +133,29 @@ def test_config_rebuilds_the_network() -> None:
     assert {k: v.shape for k, v in rebuilt.state_dict().items()} == {
         k: v.shape for k, v in network.state_dict().items()
     }
+
+
+def test_mask_aware_network_starts_at_the_infill_as_targets_are_blurred(make_scans: MakeScans) -> None:
+    scans = make_scans(3, 16)
+    infill = pull_push_infill(scans)
+    assert torch.allclose(MaskAwareGenerator(n_channels=8, n_levels=2)(scans), blur_targets(infill), atol=1e-6)
+    plain = MaskAwareGenerator(n_channels=8, n_levels=2, blurred=False)
+    assert torch.allclose(plain(scans), infill, atol=1e-6)
+    assert plain.config == {"n_channels": 8, "n_levels": 2, "blurred": False}
+    assert not MaskAwareGenerator(**plain.config).blurred
+
+
+def test_width_is_a_factor_of_all_channels_of_the_paper_s_network(make_scans: MakeScans) -> None:
+    def n_weights(network: torch.nn.Module) -> int:
+        return sum(weight.numel() for weight in network.parameters())
+
+    half = ResidualGenerator(width=0.5)
+    assert [layer[0].out_channels for layer in half.layers if isinstance(layer, torch.nn.Sequential)] == [
+        16, 32, 64, 32, 16, 16
+    ]  # fmt: skip
+    # all but the first convolution have half of both their channels
+    assert 0.24 < n_weights(half) / n_weights(ResidualGenerator()) < 0.26
+    assert half(make_scans(2, 16)).shape == (2, 1, 16, 16)
+    assert ResidualGenerator(**half.config).config == {"width": 0.5}
+    with pytest.raises(ValueError, match="width is 0; expected a number above 0"):
+        ResidualGenerator(width=0)
