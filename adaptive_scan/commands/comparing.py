@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.measure import Measurement
 
@@ -18,8 +17,6 @@ from adaptive_scan.commands.building import (
     adaptive_contender,
     family_contender,
     make_device,
-    micrograph_hashes,
-    named_groups,
     open_micrographs,
     report_skipped,
     test_crops,
@@ -28,7 +25,7 @@ from adaptive_scan.commands.building import (
 from adaptive_scan.commands.config import RUN_SCANS, ComparisonConfig, check_scan_names
 from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
 from adaptive_scan.commands.folders import make_comparison_folder, make_folder
-from adaptive_scan.commands.held_out import held_out_crops
+from adaptive_scan.commands.held_out import held_out_crops, without_trained
 from adaptive_scan.commands.runs import Run, load_run
 from adaptive_scan.evaluation import (
     Comparison,
@@ -39,7 +36,6 @@ from adaptive_scan.evaluation import (
     write_comparison,
 )
 from adaptive_scan.generators import make_completer
-from adaptive_scan.micrographs import MicrographDataset
 
 
 def compare_run(
@@ -162,29 +158,8 @@ def _held_out_crops(config: ComparisonConfig, run: Run) -> TestCrops:
     if config.micrographs is not None:
         dataset = open_micrographs(config.micrographs, run.config, skip_bad=config.skip_bad, groups=config.groups)
         report_skipped(dataset.skipped)
-        return test_crops(_without_trained(dataset, run), run.config)
+        return test_crops(without_trained(dataset, run.manifest), run.config)
     return held_out_crops(run.folder, run.config, run.manifest, skip_bad=config.skip_bad, groups=config.groups)
-
-
-def _without_trained(dataset: MicrographDataset, run: Run) -> MicrographDataset:
-    """The micrographs whose group has none that the run trained on, here or in its own pictures.
-
-    Raises:
-        InputError: If nothing is left.
-    """
-    data = run.manifest["data"]
-    trained = set(data.get("train_hashes", ()))
-    groups = {
-        group for group, a_hash in zip(dataset.groups, micrograph_hashes(dataset), strict=True) if a_hash in trained
-    }
-    groups |= named_groups(dataset).intersection(data.get("train_groups", ()))
-    kept = np.flatnonzero([group not in groups for group in dataset.groups])
-    if len(kept) == 0:
-        raise InputError(f"{dataset.root}: found only pictures that the run trained on; expected some that it did not")
-    if len(kept) < len(dataset):
-        n_left_out = len(dataset) - len(kept)
-        print(f"left out: {n_left_out} of {len(dataset)} micrographs, which the run trained on or whose group it did")
-    return dataset.subset(kept)
 
 
 def print_comparison(

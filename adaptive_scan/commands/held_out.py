@@ -9,12 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_scan.commands.building import DataConfig, TestCrops, open_micrographs, procedural_test_crops, test_crops
+from adaptive_scan.commands.building import (
+    DataConfig,
+    TestCrops,
+    micrograph_hashes,
+    named_groups,
+    open_micrographs,
+    procedural_test_crops,
+    test_crops,
+)
 from adaptive_scan.commands.config import TrainingConfig
 from adaptive_scan.commands.errors import InputError
 from adaptive_scan.commands.folders import GENERATOR, MANIFEST, POLICY, read_config, read_json
 from adaptive_scan.commands.generator_config import GeneratorConfig
-from adaptive_scan.micrographs import fingerprint
+from adaptive_scan.micrographs import MicrographDataset, fingerprint
 
 
 @dataclass(frozen=True)
@@ -90,3 +98,27 @@ def held_out_crops(
     # By name and not by a new split: groups may have changed since training.
     held_out = set(manifest["data"]["test"])
     return test_crops(dataset.subset(np.flatnonzero([name in held_out for name in dataset.names])), config)
+
+
+def without_trained(dataset: MicrographDataset, manifest: Mapping[str, Any]) -> MicrographDataset:
+    """The micrographs whose group has none that a run trained on, here or in its own pictures.
+
+    Args:
+        dataset: Micrographs, perhaps some of those that the run trained on among them.
+        manifest: That of the run.
+
+    Raises:
+        InputError: If nothing is left.
+    """
+    data = manifest["data"]
+    trained = set(data.get("train_hashes", ()))
+    hashes = micrograph_hashes(dataset)
+    groups = {group for group, a_hash in zip(dataset.groups, hashes, strict=True) if a_hash in trained}
+    groups |= named_groups(dataset).intersection(data.get("train_groups", ()))
+    kept = np.flatnonzero([group not in groups for group in dataset.groups])
+    if len(kept) == 0:
+        raise InputError(f"{dataset.root}: found only pictures that the run trained on; expected some that it did not")
+    if len(kept) < len(dataset):
+        n_left_out = len(dataset) - len(kept)
+        print(f"left out: {n_left_out} of {len(dataset)} micrographs, which the run trained on or whose group it did")
+    return dataset.subset(kept)

@@ -6,7 +6,9 @@ nearest measured pixel of the same column comes from two running extrema, and th
     d²(r, c) = min over c' of (c - c')² + g²(r, c')
 
 where g is the distance along the column. On a CPU a compiled loop finds it scan by scan, in linear time. Elsewhere the
-minimum is kept as a running one over c', so memory stays at a few pictures per scan whatever the image size.
+minimum is kept as a running one over c', so memory stays at a few pictures per scan whatever the image size. In a graph
+that is exported, g is such a minimum as well, for graphs know no running extrema, and both are taken over blocks of c',
+which keeps the graph small.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from torch import Tensor
 from adaptive_scan.generators.kernels import nearest_measured_kernel
 
 _MAX_EXACT_FLOAT32_SIDE = 2048  # squared distances stay below 2**24, where float32 counts exactly
+_BLOCK = 16  # columns that an exported graph looks at together; each takes the memory of a picture per scan
 
 
 def _nearest_on_cpu(masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,6 +50,37 @@ def _squared_column_distance(nearest_row: Tensor, exists: Tensor) -> Tensor:
     return squared.masked_fill(~exists, torch.inf)
 
 
+def _closest_along_rows(squared: Tensor) -> tuple[Tensor, Tensor]:
+    """Minimum over c' of ``squared[..., c'] + (c - c')²`` and the lowest c' that has it, both of the same shape."""
+    n_columns = squared.shape[-1]
+    columns = torch.arange(n_columns, device=squared.device)
+    closest = torch.full_like(squared, torch.inf)
+    indices = torch.zeros_like(squared, dtype=torch.int64)
+    for begin in range(0, n_columns, _BLOCK):
+        block = slice(begin, min(begin + _BLOCK, n_columns))
+        steps = (columns[:, None] - columns[block]).square().to(squared.dtype)
+        found, place = (squared[..., None, block] + steps).min(dim=-1)
+        closer = found < closest
+        closest, indices = torch.where(closer, found, closest), torch.where(closer, place + begin, indices)
+    return closest, indices
+
+
+def _is_traced() -> bool:
+    """Whether a graph is made of what happens: results of compiled loops would enter it as constants."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
+def _nearest_for_export(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """`_nearest_on_cpu` in operations that every runtime of exported graphs has."""
+    n_rows, n_columns = masks.shape[-2:]
+    dtype = torch.float32 if max(n_rows, n_columns) <= _MAX_EXACT_FLOAT32_SIDE else torch.float64
+    at_pixel = torch.zeros_like(masks, dtype=dtype).masked_fill(masks == 0, torch.inf)
+    in_column, rows = _closest_along_rows(at_pixel.transpose(-2, -1))
+    squared, columns = _closest_along_rows(in_column.transpose(-2, -1))
+    indices = rows.transpose(-2, -1).gather(-1, columns) * n_columns + columns
+    return indices, squared.sqrt().masked_fill(torch.isinf(squared), float(n_columns)).float()
+
+
 def distance_to_measured(masks: Tensor) -> Tensor:
     """Euclidean distance from each pixel to the nearest measured one.
 
@@ -62,6 +96,8 @@ def distance_to_measured(masks: Tensor) -> Tensor:
         >>> distance_to_measured(masks)[0, 2]
         tensor([2.0000, 2.2361, 2.8284])
     """
+    if _is_traced():
+        return _nearest_for_export(masks)[1]
     if masks.device.type == "cpu":
         return _nearest_on_cpu(masks)[1]
     return _batched_distance(masks)
@@ -95,6 +131,8 @@ def nearest_measured(masks: Tensor) -> Tensor:
         tensor([[[1, 1],
                  [1, 1]]])
     """
+    if _is_traced():
+        return _nearest_for_export(masks)[0]
     if masks.device.type == "cpu":
         return _nearest_on_cpu(masks)[0]
     return _batched_nearest(masks)
