@@ -13,6 +13,7 @@ COMMANDS = {
     "export-generator": "write a trained generator as ONNX or as a torch.export program",
     "make-specimens": "make procedural micrographs with their truth",
     "compare-specimens": "compare procedural crops with crops of real micrographs",
+    "compare-supersampling": "compare methods that supersample uniform grids on a folder of micrographs",
     "calibrate-generator": "predict the errors of a run's generator, and judge the predictions on held-out crops",
 }
 
@@ -83,6 +84,12 @@ def _calibrate_generator(arguments: list[str]) -> None:
     calibrate_generator_command(parse_calibration(arguments))
 
 
+def _compare_supersampling(arguments: list[str]) -> None:
+    from adaptive_scan.commands.supersampling import compare_supersampling_command, parse_supersampling
+
+    compare_supersampling_command(parse_supersampling(arguments))
+
+
 _RUN = {
     "train": _train,
     "compare": _compare,
@@ -92,6 +99,7 @@ _RUN = {
     "export-generator": _export_generator,
     "make-specimens": _make_specimens,
     "compare-specimens": _compare_specimens,
+    "compare-supersampling": _compare_supersampling,
     "calibrate-generator": _calibrate_generator,
 }
 
@@ -113,7 +121,7 @@ def main() -> int:
     output = sys.stdout if arguments else sys.stderr
     print("usage: adaptive-scan COMMAND [OPTIONS]\n", file=output)
     for name, purpose in COMMANDS.items():
-        print(f"  {name:<18} {purpose}", file=output)
+        print(f"  {name:<22} {purpose}", file=output)
     return 0 if arguments else 2
 
 
@@ -160,3 +168,8 @@ def compare_specimens_main() -> int:
 def calibrate_generator_main() -> int:
     """``scripts/calibrate_generator.py``."""
     return _run("calibrate-generator", sys.argv[1:])
+
+
+def compare_supersampling_main() -> int:
+    """``scripts/compare_supersampling.py``."""
+    return _run("compare-supersampling", sys.argv[1:])

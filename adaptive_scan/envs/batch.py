@@ -25,6 +25,7 @@ from adaptive_scan.envs.kernels import (
     sample_bank,
 )
 from adaptive_scan.envs.rendering import draw_frame
+from adaptive_scan.envs.stopping import EarlyStop
 from adaptive_scan.micrographs import ArrayCrops, CropSource, MicrographDataset
 from adaptive_scan.scans import PRESETS, ScanGeometry, coverage, partial_scans
 
@@ -50,6 +51,7 @@ class ScanSettings(TypedDict, total=False):
     action_kind: ActionKind
     reference_headings: ArrayLike | None
     reference_spacings: ArrayLike | None
+    stop_below: float | None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,10 @@ class ScanBatch:
             heading, so that a zero action follows it.
         reference_spacings: Spacings of a static scan [px], shape (T,), within the geometry's bounds: what a zero
             spacing component asks for, in place of the geometry's first spacing.
+        stop_below: A scan also ends with the segment, the second at the earliest, after which the root-mean-square
+            error that the completer predicts for itself, on [0, 1], is at most this. The completer then needs a method
+            ``predicted_rmse`` of partial scans, as `adaptive_scan.generators.uncertainty.CompleterWithError` has. None
+            predicts nothing and ends no scan early.
 
     Raises:
         TypeError: If ``crops`` is no source of crops.
@@ -130,6 +136,7 @@ class ScanBatch:
         action_kind: ActionKind = "direction",
         reference_headings: ArrayLike | None = None,
         reference_spacings: ArrayLike | None = None,
+        stop_below: float | None = None,
     ) -> None:
         if n_scans < 1:
             raise ValueError(f"number of scans is {n_scans}; expected at least 1")
@@ -158,6 +165,7 @@ class ScanBatch:
         self._actions_shape = (n_scans, *self.action_space.shape)
         self._dwell = None if dwell is None else DwellState(dwell, n_scans, self.geometry)
         self._faults = None if self.acquisition.is_ideal else _Faults(self.acquisition, self._state.positions)
+        self._early_stop = None if stop_below is None else EarlyStop(self.judge, stop_below, n_scans)
 
     @property
     def crop_ids(self) -> np.ndarray:
@@ -168,6 +176,11 @@ class ScanBatch:
     def has_free_dwell(self) -> bool:
         """Whether the action chooses the dwell times, so that scans may end before their last segment."""
         return self._dwell is not None
+
+    @property
+    def has_fixed_dose(self) -> bool:
+        """Whether every scan has all T segments at the instrument's own dwell time, so that all have the same dose."""
+        return self._dwell is None and self._early_stop is None
 
     @property
     def n_measured(self) -> np.ndarray:
@@ -199,6 +212,8 @@ class ScanBatch:
         begin_scans(started, geometry.start_position, heading, steering.reference_spacings[0], self._state)
         if self._dwell is not None:
             self._dwell.begin(started)
+        if self._early_stop is not None:
+            self._early_stop.begin(started)
         if self._faults is not None:
             begun = self.acquisition.begin(len(started), self.rng)
             self._measure_with_instrument(started, self._faults, begun)
@@ -227,7 +242,7 @@ class ScanBatch:
         state = self._state
         observation = self._empty_observation()
         rewards = np.empty(self.n_scans)
-        steering = chosen if self._dwell is None else self._checked_steering(chosen, self._dwell)
+        steering = chosen if self.has_fixed_dose else self._checked_steering(chosen)
         refused = advance_scans(steering, self.steering, self.edge_penalty, state, observation, rewards)
         if refused >= 0:
             self._refuse(refused, chosen)
@@ -236,6 +251,8 @@ class ScanBatch:
         if self._faults is not None:
             self._measure_with_instrument(np.arange(self.n_scans), self._faults, self._faults.state)
             observation.measured[:] = state.values[np.arange(self.n_scans), state.steps - 1]
+        if self._early_stop is not None:
+            self._early_stop.predict(self.partial_scans())
         ended = self._has_ended()
         final = self._reward_and_final(ended, rewards)
         return BatchStep(self._named(observation), rewards, ended, final)
@@ -355,25 +372,33 @@ class ScanBatch:
         }
         if self.geometry.has_free_spacing:
             final["spacings"] = spacings
-        if self._dwell is not None:
-            final = self._padded(final, which, self._dwell)
+        if not self.has_fixed_dose:
+            final = self._padded(final, which)
         if self._faults is not None:
             final["instrument_key"] = self._faults.state.keys[which]
         return final
 
     def _has_ended(self) -> np.ndarray:
         """Which scans have measured their last segment, bool, shape (n_scans,)."""
+        ended = self._has_spent_its_dose()
+        return ended if self._early_stop is None else ended | self._early_stop.is_reached
+
+    def _has_spent_its_dose(self) -> np.ndarray:
+        """Which scans cannot measure another segment, bool, shape (n_scans,)."""
         ended = self._state.steps == self.geometry.n_segments
         return ended if self._dwell is None else ended | (self._dwell.is_spent & (self._state.steps > 0))
 
-    def _checked_steering(self, actions: np.ndarray, dwell: DwellState) -> np.ndarray:
-        """The components of actions that steer; none may ask for a dwell that is not finite or after the end."""
+    def _checked_steering(self, actions: np.ndarray) -> np.ndarray:
+        """The components that steer, where scans may end early; none may come after the end.
+
+        Nor may a dwell time be asked for that is not finite, which the compiled step does not see.
+        """
         refused = np.flatnonzero(self._has_ended() | ~np.isfinite(actions[:, -1]))
         if len(refused):
             self._refuse(int(refused[0]), actions)
-        return np.ascontiguousarray(actions[:, :-1])
+        return actions if self._dwell is None else np.ascontiguousarray(actions[:, :-1])
 
-    def _padded(self, final: dict[str, np.ndarray], which: np.ndarray, dwell: DwellState) -> dict[str, np.ndarray]:
+    def _padded(self, final: dict[str, np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
         """What is known of ended scans, up to T segments: the last position, value and heading repeated, no length."""
         steps, n_segments = self._state.steps[which], self.geometry.n_segments
         padding = np.arange(n_segments) >= steps[:, None]
@@ -389,7 +414,14 @@ class ScanBatch:
             final["spacings"] = spacings
         final["path_length"] = self.geometry.n_positions * spacings.sum(axis=1) - spacings[last]
         final["coverage"] = coverage(final["positions"], self.geometry.image_size)
-        return {**final, "n_segments": steps, "dwell": dwell.dwell[which], "dwell_time": dwell.spent[which]}
+        final["n_segments"] = steps
+        if self._dwell is not None:
+            final["dwell"], final["dwell_time"] = self._dwell.dwell[which], self._dwell.spent[which]
+        if self._early_stop is not None:
+            final["n_positions"] = steps * self.geometry.n_positions
+            final["predicted_rmse"] = self._early_stop.predicted[which]
+            final["stopped_early"] = (self._early_stop.is_reached & ~self._has_spent_its_dose())[which]
+        return final
 
     def _judge(self, which: np.ndarray) -> tuple[np.ndarray, Judgement]:
         """Partial scans and their judgement; only called where there is a completer."""
@@ -415,8 +447,9 @@ class ScanBatch:
         """The arrays themselves that a state consists of; crops are taken from the source again, by their ids."""
         faults = {} if self._faults is None else self._faults.arrays()
         dwell = {} if self._dwell is None else {"dwell": self._dwell.dwell, "dwell_time": self._dwell.spent}
+        predicted = {} if self._early_stop is None else {"predicted_rmse": self._early_stop.predicted}
         own = {name: getattr(self._state, name) for name in _SAVED_ARRAYS}
-        return {"crop_ids": self._crop_ids, "losses": self._losses, **own, **dwell, **faults}
+        return {"crop_ids": self._crop_ids, "losses": self._losses, **own, **dwell, **predicted, **faults}
 
     def _refuse(self, scan: int, actions: np.ndarray) -> None:
         """Raise what is wrong with one scan's action."""

@@ -94,6 +94,34 @@ class Judge:
         mean_square = np.square(completion - target).mean(axis=(1, 2, 3), dtype=np.float64)
         return Judgement(completion, target, 10.0 * mean_square, 0.5 * np.sqrt(mean_square))
 
+    @property
+    def predicts_errors(self) -> bool:
+        """Whether the completer predicts its own error, by a method ``predicted_rmse`` of partial scans."""
+        return callable(getattr(self.completer, "predicted_rmse", None))
+
+    def predicted_rmse(self, partial_scans: np.ndarray) -> np.ndarray:
+        """Root-mean-square errors that the completer predicts for its own completions, without seeing the crops.
+
+        Args:
+            partial_scans: float32, shape (n_scans, 2, S, S).
+
+        Returns:
+            RMSE on the [0, 1] scale, float64, shape (n_scans,).
+
+        Raises:
+            AttributeError: If the completer predicts no errors.
+            ValueError: If it returns another shape.
+        """
+        import torch
+
+        with torch.no_grad():
+            predict = self.completer.predicted_rmse  # type: ignore[attr-defined]
+            predicted = predict(torch.from_numpy(partial_scans).to(self._device()))
+        if tuple(predicted.shape) != (len(partial_scans),):
+            found = tuple(predicted.shape)
+            raise ValueError(f"predicted_rmse returned shape {found}; expected ({len(partial_scans)},)")
+        return np.array(predicted.detach().cpu().numpy(), dtype=np.float64)
+
     def _device(self) -> torch.device:
         import torch
 

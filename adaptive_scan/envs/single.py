@@ -13,7 +13,7 @@ from adaptive_scan.envs.rendering import Window
 from adaptive_scan.micrographs import CropSource, MicrographDataset
 
 RENDER_MODES = ("human", "rgb_array")
-_NUMBERS = ("loss", "rmse", "coverage", "path_length", "dwell_time")
+_NUMBERS = ("loss", "rmse", "coverage", "path_length", "dwell_time", "predicted_rmse")
 
 
 class PartialScanEnv(gym.Env[Observations, np.ndarray]):
@@ -27,7 +27,8 @@ class PartialScanEnv(gym.Env[Observations, np.ndarray]):
     the nominal ``positions`` and the ``true_positions`` (T, P, 2) [px], the measured ``values`` (T, P), ``coverage``,
     ``path_length`` [px], with free spacing ``spacings`` (T,) [px], with an instrument that is not ideal the
     ``instrument_key`` of its faults, with free dwell times ``n_segments``, ``dwell`` (T,) [s] and ``dwell_time`` [s]
-    (see `DwellControl`; arrays are then padded with the last position and value), and with a completer
+    (see `DwellControl`; arrays are then padded with the last position and value), with ``stop_below`` ``n_segments``,
+    ``n_positions``, ``predicted_rmse`` and ``stopped_early`` (padded likewise), and with a completer
     ``partial_scan`` (2, S, S), ``completion`` and ``target`` (1, S, S), ``loss`` and ``rmse``.
 
     Args:

@@ -228,6 +228,9 @@ def _run_policy(
     seed: list[int],
 ) -> Measurement:
     settings: dict[str, Any] = {"geometry": geometry, "acquisition": instrument, **contender.environment}
+    if settings.get("stop_below") is not None:
+        found = f"stop_below {settings['stop_below']}"
+        raise ValueError(f"contender {contender.name!r}: found {found}; expected scans of the same dose")
     rng = np.random.default_rng(seed)
     batch = ScanBatch(len(crops), _InOrder(crops), rng=rng, completer=None, **settings)
     if batch.has_free_dwell:

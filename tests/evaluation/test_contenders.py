@@ -123,6 +123,14 @@ def test_a_policy_with_free_dwell_times_is_refused(crops: np.ndarray) -> None:
         measure(Contender("free", policy=Turning(), environment=environment), crops, GEOMETRY)
 
 
+def test_a_policy_whose_scans_may_stop_early_is_refused(crops: np.ndarray) -> None:
+    environment = {"stop_below": 0.1}
+    with pytest.raises(ValueError, match=r"'early': found stop_below 0\.1; expected scans of the same dose"):
+        measure(Contender("early", policy=Turning(), environment=environment), crops, GEOMETRY)
+    whole = measure(Contender("whole", policy=Turning(), environment={"stop_below": None}), crops, GEOMETRY)
+    assert whole.positions.shape == (7, 30, 2)
+
+
 class Offset:
     """An instrument that lands one pixel further along the rows and reports half the value, plus noise."""
 
