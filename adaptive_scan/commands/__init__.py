@@ -7,7 +7,7 @@ import sys
 COMMANDS = {
     "train": "train an actor and a generator together, then compare scans",
     "compare": "compare the scans of a run with static ones on held-out micrographs",
-    "train-generator": "train a generator on a mixture of static scans",
+    "train-generator": "train a generator on a mixture of scans",
     "compare-completers": "compare trained generators with interpolations on static scans",
     "measure-errors": "measure where completions are wrong, by distance from path and edge",
     "export-generator": "write a trained generator as ONNX or as a torch.export program",

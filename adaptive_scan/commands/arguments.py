@@ -19,7 +19,17 @@ from adaptive_scan.commands.folders import Trainable, read_config
 Config = TypeVar("Config")
 
 # None of these decides the result, as long as the pictures and their split are the same, which is checked.
-_MAY_CHANGE = {"micrographs", "groups", "skip_bad", "device", "checkpoint_every", "log_every", "picture_every"}
+_MAY_CHANGE = {
+    "micrographs",
+    "groups",
+    "start_from",
+    "policy",
+    "skip_bad",
+    "device",
+    "checkpoint_every",
+    "log_every",
+    "picture_every",
+}
 
 
 def parse_training(arguments: list[str]) -> TrainingConfig:

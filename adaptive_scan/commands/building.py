@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from adaptive_scan.commands.config import CropSettings, TrainingConfig
 from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
 from adaptive_scan.envs import PartialScanVecEnv, ScanBatch
 from adaptive_scan.evaluation import Contender, static_contenders
-from adaptive_scan.generators import known_families, make_generator
+from adaptive_scan.generators import GENERATORS, known_families, make_generator
 from adaptive_scan.generators.families import family_positions
 from adaptive_scan.micrographs import (
     ArrayCrops,
@@ -271,21 +272,21 @@ def use_threads(n_threads: int) -> None:
         torch.set_num_threads(n_threads)
 
 
-def make_network(kind: str, config: DataConfig, *, n_channels: int, n_levels: int) -> nn.Module:
+def make_network(kind: str, config: DataConfig, **sizes: float) -> nn.Module:
     """The generator before training.
 
     Args:
-        kind: ``unet`` or ``residual``.
+        kind: A name of `adaptive_scan.generators.GENERATORS`.
         config: Settings with the side of the crops and the seed.
-        n_channels: Channels of the U-Net's finest level.
-        n_levels: Resolutions of the U-Net.
+        sizes: Constructor keywords of networks, such as the U-Net's ``n_channels`` and ``n_levels``; a network takes
+            those that it knows.
 
     Raises:
         InputError: If crops of this size cannot go through it.
     """
-    sizes = {"n_channels": n_channels, "n_levels": n_levels} if kind == "unet" else {}
+    known = inspect.signature(GENERATORS[kind]).parameters if kind in GENERATORS else {}
     with refusals_as_input_errors():
-        network = make_generator(kind, seed=config.seed, **sizes)
+        network = make_generator(kind, seed=config.seed, **{name: sizes[name] for name in sizes if name in known})
     stride, size = getattr(network, "stride", 1), config.geometry.image_size
     if size % stride:
         raise InputError(f"geometry.image_size: got {size} px; expected a multiple of {stride} for this generator")

@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.measure import Measurement
-
 from adaptive_scan.acquisition import Acquisition, Instrument
 from adaptive_scan.commands.building import (
     TestCrops,
@@ -27,6 +24,7 @@ from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
 from adaptive_scan.commands.folders import make_comparison_folder, make_folder
 from adaptive_scan.commands.held_out import held_out_crops, without_trained
 from adaptive_scan.commands.runs import Run, load_run
+from adaptive_scan.commands.tables import print_whole
 from adaptive_scan.evaluation import (
     Comparison,
     Contender,
@@ -178,10 +176,7 @@ def print_comparison(
     place = None if micrographs is None else str(micrographs.absolute())
     origin = {"run": str(run), "micrographs": place, "acquisition": acquisition, "seed": seed}
     files = write_comparison(comparison, folder, origin=origin)
-    console, table = Console(), comparison_table(comparison)
-    # Where lines are shorter than the table, whole numbers on wrapped lines beat numbers that are cut off.
-    needed = Measurement.get(console, console.options.update(width=1_000), table).maximum
-    Console(width=max(console.width, needed)).print(table)
+    print_whole(comparison_table(comparison))
     for policy in comparison.policies:
         sentence = comparison_sentence(comparison, policy, comparison.completers[0])
         if sentence is not None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
@@ -20,6 +19,7 @@ from adaptive_scan.commands.config import check_not_negative
 from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
 from adaptive_scan.commands.folders import make_folder
 from adaptive_scan.commands.held_out import TrainedGenerator, trained_generator
+from adaptive_scan.commands.tables import print_whole
 from adaptive_scan.evaluation.completion import CompletionScore, blurred, score_completers
 from adaptive_scan.files import write_atomically, write_json
 from adaptive_scan.generators import COMPLETERS, Completer, load_generator, make_completer
@@ -102,7 +102,7 @@ def compare_completers_command(config: CompletionConfig) -> None:
         folder / "completers.json", {"runs": [str(run) for run in config.run], "blur": runs[0].blur, "rows": rows}
     )
     write_atomically(folder / "completers.csv", _crop_table(scores, test))
-    Console().print(_table(rows))
+    print_whole(_table(rows))
     print(f"written: {folder / 'completers.json'}, {folder / 'completers.csv'}")
 
 

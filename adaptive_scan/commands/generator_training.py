@@ -1,17 +1,26 @@
-"""``train_generator``: train a generator to complete static scans, and compare it with interpolation."""
+"""``train_generator``: train a generator to complete scans, and compare it with interpolation."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from stable_baselines3.common.logger import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaptive_scan.commands.building import (
-    TestCrops,
+    Data,
+    adaptive_contender,
     family_contender,
     load_data,
     make_device,
@@ -20,7 +29,7 @@ from adaptive_scan.commands.building import (
     use_threads,
 )
 from adaptive_scan.commands.comparing import print_comparison
-from adaptive_scan.commands.errors import refusals_as_input_errors
+from adaptive_scan.commands.errors import InputError, TrainingFailedError, refusals_as_input_errors
 from adaptive_scan.commands.folders import GENERATOR, check_out, update_manifest
 from adaptive_scan.commands.generator_config import GeneratorConfig
 from adaptive_scan.commands.keeping import (
@@ -35,14 +44,27 @@ from adaptive_scan.commands.keeping import (
     reporting_skipped,
     stopping_cleanly,
 )
-from adaptive_scan.evaluation import Comparison, compare_scans
-from adaptive_scan.generators import GeneratorTrainer, load_generator, make_completer, save_generator
+from adaptive_scan.commands.runs import Run, load_run
+from adaptive_scan.evaluation import Comparison, Contender, compare_scans
+from adaptive_scan.evaluation.contenders import measure
+from adaptive_scan.generators import (
+    GeneratorTrainer,
+    load_generator,
+    make_completer,
+    read_generator_header,
+    save_generator,
+)
+from adaptive_scan.generators.adversarial_training import AdversarialTrainer
+from adaptive_scan.generators.distributed import Processes, joined_processes, leave_processes
+from adaptive_scan.generators.families import PathMaker, is_adaptive
 
 _N_PICTURES = 4
 
 
 def train_generator_command(config: GeneratorConfig) -> Path:
-    """Train a generator on a mixture of static scans, and compare it with interpolation on held-out crops.
+    """Train a generator on a mixture of scans, and compare it with interpolation on held-out crops.
+
+    Under ``torchrun`` all its processes train together; the first writes the files, talks and compares.
 
     Args:
         config: Settings; ``resume`` names the folder of a run to go on with.
@@ -53,52 +75,200 @@ def train_generator_command(config: GeneratorConfig) -> Path:
     Raises:
         InputError: If settings, pictures or folders cannot be used.
         MicrographError: If a file of micrographs cannot be used.
-        TrainingFailedError: If training diverges.
+        GeneratorFileError: If the generator to start from cannot be read.
+        TrainingFailedError: If training diverges, or another process ended.
         KeyboardInterrupt: After Ctrl-C, with a line that says how to go on.
     """
-    check_out(config.out)
     device = make_device(config.device)
     use_threads(config.n_threads)
+    with joined_processes(cuda=device.type == "cuda") as processes, _talking_once(processes), _losing_others(processes):
+        if processes.n_processes > 1 and device.type == "cuda":
+            device = torch.device("cuda", processes.local_rank)
+        return _train(config, device, processes)
+
+
+def _train(config: GeneratorConfig, device: torch.device, processes: Processes) -> Path:
+    if processes.is_first:
+        check_out(config.out)
     data = load_data(config)
     report_skipped(data.skipped)
-    kind = config.training.generator
-    network = make_network(kind, config, n_channels=config.n_channels, n_levels=config.n_levels)
-    with refusals_as_input_errors():
-        trainer = GeneratorTrainer(
-            network, data.train, config.geometry, config.training, device=device, acquisition=config.acquisition
-        )
-    folder = begin_folder(config, data.description, f"generator-{config.preset}-seed{config.seed}")
-    update_manifest(folder, acquisition=config.acquisition)
-    state = begin_state(config, folder)
+    run = None if config.policy is None else _policy_of(config.policy, config)
+    trainer = _make_trainer(config, data, run, device, processes)
+    folder, state = _begin(config, data, processes)
     if state is not None:
         trainer.load_state_dict(state)
-    with reporting_skipped(data, folder):
+    elif config.start_from is None:
+        trainer.initialise()
+    processes.copy_from_first(trainer.network)
+    with reporting_skipped(data, folder) if processes.is_first else contextlib.nullcontext():
         _learn(trainer, config, folder)
-    with finishing(folder):
-        comparison = compare_generator(config, folder, data.test, device)
-        print_comparison(
-            comparison,
-            folder,
-            run=folder,
-            micrographs=config.micrographs,
-            acquisition=config.acquisition,
-            seed=0,
-        )
+    leave_processes()
+    if processes.is_first:
+        with finishing(folder):
+            _compare(config, folder, data, run, device)
     return folder
 
 
+@contextlib.contextmanager
+def _talking_once(processes: Processes) -> Iterator[None]:
+    """Keep processes other than the first from printing what the first prints."""
+    if processes.is_first:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+@contextlib.contextmanager
+def _losing_others(processes: Processes) -> Iterator[None]:
+    """Say in one line that another process is gone, which messages between processes report at length.
+
+    Raises:
+        TrainingFailedError: In place of such a report.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error).lower()
+        is_lost = isinstance(error, dist.DistError) or any(word in said for word in ("gloo", "connection", "peer"))
+        if processes.n_processes == 1 or not is_lost:
+            raise
+        raise TrainingFailedError(
+            f"process {processes.rank}: another process ended; what it said stands apart"
+        ) from error
+
+
+def _begin(config: GeneratorConfig, data: Data, processes: Processes) -> tuple[Path, dict[str, Any] | None]:
+    """The folder of the run and the state to go on from, which the first process reads for all."""
+    found: dict[str, Any] = {}
+    if processes.is_first:
+        start_from, policy = (
+            None if place is None else place.absolute() for place in (config.start_from, config.policy)
+        )
+        config = dataclasses.replace(config, start_from=start_from, policy=policy)
+        folder = begin_folder(config, data.description, f"generator-{config.preset}-seed{config.seed}")
+        update_manifest(folder, acquisition=config.acquisition, n_processes=processes.n_processes)
+        found = {"folder": str(folder), "state": begin_state(config, folder)}
+    found = processes.from_first(found)
+    return Path(found["folder"]), found["state"]
+
+
+def _make_trainer(
+    config: GeneratorConfig, data: Data, run: Run | None, device: torch.device, processes: Processes
+) -> GeneratorTrainer:
+    """The trainer that the settings ask for, with a new network or the one to fine-tune.
+
+    Raises:
+        InputError: If settings do not go together.
+        GeneratorFileError: If the generator to start from cannot be read.
+    """
+    sizes = {name: getattr(config, name) for name in ("n_channels", "n_levels", "width", "factor")}
+    network = make_network(config.training.generator, config, **sizes)
+    if config.start_from is not None and config.resume is None:
+        _load_weights(network, config.start_from, config.training.generator)
+    make: Callable[..., GeneratorTrainer] = GeneratorTrainer
+    if config.needs_adversarial_trainer:
+        make = functools.partial(AdversarialTrainer, adversarial=config.adversarial)
+    with refusals_as_input_errors():
+        return make(
+            network,
+            data.train,
+            config.geometry,
+            config.training,
+            device=device,
+            acquisition=config.acquisition,
+            paths=None if run is None else _paths_of(run, config),
+            processes=processes,
+        )
+
+
+def _load_weights(network: nn.Module, path: Path, kind: str) -> None:
+    """Fill a network with the weights of a generator file.
+
+    Raises:
+        InputError: If the file holds another network.
+        GeneratorFileError: If it cannot be read.
+    """
+    header = read_generator_header(path)
+    found, wanted = (header["kind"], header["config"]), (kind, network.config)
+    if found != wanted:
+        said, expected = (f"a {kind} generator with {config or 'no settings'}" for kind, config in (found, wanted))
+        raise InputError(f"{path}: found {said}; expected {expected}")
+    network.load_state_dict(load_generator(path).state_dict())
+
+
+def _policy_of(folder: Path, config: GeneratorConfig) -> Run:
+    """The run whose actor makes adaptive scans.
+
+    Raises:
+        InputError: If there is none, or its scans are of another geometry.
+    """
+    run = load_run(folder)
+    if run.config.geometry != config.geometry:
+        raise InputError(f"{folder}: found a policy for {run.config.geometry}; expected one for {config.geometry}")
+    return run
+
+
+def _paths_of(run: Run, config: GeneratorConfig) -> dict[str, PathMaker]:
+    """What makes the scans of adaptive families: the actor, without exploration, at the run's instrument."""
+    contender = adaptive_contender(run.config, run.policy)
+
+    def make(crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        seed = int(rng.integers(2**31))
+        return measure(contender, crops, config.geometry, acquisition=config.acquisition, seed=seed).positions
+
+    return {name: make for name in config.training.scans if is_adaptive(name)}
+
+
 def _learn(trainer: GeneratorTrainer, config: GeneratorConfig, folder: Path) -> None:
-    """Train up to the number of updates, or until Ctrl-C."""
+    """Train up to the number of updates, or until somebody stops it."""
     if trainer.step >= config.training.n_updates:
         return
     if trainer.step:
         print(f"going on from update {trainer.step}", flush=True)
-    with stopping_cleanly(folder) as stop, failing_in_one_line(folder):
-        keeper = _GeneratorKeeper(trainer, config, folder, stop)
-        try:
-            keeper.run()
-        finally:
-            keeper.close()
+    with _stopping(folder, trainer.processes) as stop, failing_in_one_line(folder):
+        if trainer.processes.is_first:
+            keeper = _GeneratorKeeper(trainer, config, folder, stop)
+            try:
+                keeper.run()
+            finally:
+                keeper.close()
+        else:
+            _follow(trainer, stop)
+
+
+def _stopping(folder: Path, processes: Processes) -> contextlib.AbstractContextManager[Stop]:
+    return stopping_cleanly(folder) if processes.n_processes == 1 else _stopping_together()
+
+
+@contextlib.contextmanager
+def _stopping_together() -> Iterator[Stop]:
+    """A flag that Ctrl-C or SIGTERM raises; ``torchrun`` passes either on to every process, Ctrl-C a second time.
+
+    A second signal therefore says nothing new. ``torchrun`` itself kills what has not ended after half a minute.
+    """
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.asked = True
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _follow(trainer: GeneratorTrainer, stop: Stop) -> None:
+    """Make the updates that are left, in a process that keeps no folder."""
+    while trainer.step < trainer.settings.n_updates:
+        trainer.update()
+        if trainer.step < trainer.settings.n_updates and trainer.processes.any(stop.asked):
+            # The first one writes the checkpoint; until then none may end, or torchrun would end all.
+            trainer.processes.wait()
+            raise KeyboardInterrupt
+    trainer.processes.wait()
 
 
 class _GeneratorKeeper:
@@ -108,11 +278,13 @@ class _GeneratorKeeper:
         trainer: Makes the updates.
         config: Settings.
         folder: Run folder.
-        stop: Flag that asks for a checkpoint and an end.
+        stop: Flag that asks for a checkpoint and an end, in this process.
     """
 
     def __init__(self, trainer: GeneratorTrainer, config: GeneratorConfig, folder: Path, stop: Stop) -> None:
-        self.trainer, self.config, self.folder = trainer, config, folder
+        self.trainer, self.config, self.folder, self.asked = trainer, config, folder, stop
+        # A signal may come at any moment; among several processes only what all agreed on may end the loop.
+        self.agreed = stop if trainer.processes.n_processes == 1 else Stop()
         self.logger = make_logger(folder, trainer.step)
         self.losses: list[Tensor] = []
         self.keeper = Keeper(
@@ -120,7 +292,7 @@ class _GeneratorKeeper:
             total=config.training.n_updates,
             first=trainer.step,
             checkpoint_every=config.checkpoint_every,
-            stop=stop,
+            stop=self.agreed,
             save=self._save,
             state=trainer.state_dict,
             log=self._log,
@@ -128,11 +300,19 @@ class _GeneratorKeeper:
 
     def run(self) -> None:
         """Make the updates that are left."""
-        while self.trainer.step < self.config.training.n_updates - 1:
+        processes = self.trainer.processes
+        try:
+            while self.trainer.step < self.config.training.n_updates - 1:
+                self.losses.append(self.trainer.update())
+                if processes.n_processes > 1:
+                    self.agreed.asked = processes.any(self.asked.asked)
+                self.keeper.reached(self.trainer.step)
             self.losses.append(self.trainer.update())
-            self.keeper.reached(self.trainer.step)
-        self.losses.append(self.trainer.update())
-        self.keeper.finish(self.trainer.step)
+            self.keeper.finish(self.trainer.step)
+        except KeyboardInterrupt:
+            processes.wait()
+            raise
+        processes.wait()
 
     def close(self) -> None:
         """Close the log and leave the progress bar as it is."""
@@ -140,7 +320,7 @@ class _GeneratorKeeper:
         self.keeper.close()
 
     def _save(self, step: int) -> None:
-        save_generator(self.trainer.network, self.folder / GENERATOR, metadata={"n_updates": step})
+        save_generator(self.trainer.saved_network, self.folder / GENERATOR, metadata={"n_updates": step})
 
     def _log(self, step: int) -> dict[str, float] | None:
         if step % self.config.picture_every == 0:
@@ -153,35 +333,87 @@ class _GeneratorKeeper:
         self.logger.record("generator/loss", losses.mean().item())
         self.logger.record("generator/loss_std", losses.std(unbiased=False).item())
         self.logger.record("generator/learning_rate", rate)
+        self._log_priorities()
+        if isinstance(self.trainer, AdversarialTrainer):
+            for name, value in self.trainer.report.items():
+                self.logger.record(f"adversarial/{name}", value)
         self.logger.dump(step)
         return {"loss": losses.mean().item(), "lr": rate}
 
+    def _log_priorities(self) -> None:
+        if self.config.training.prioritisation == "none":
+            return
+        for coverage, priority in zip(self.trainer.coverages, self.trainer.priorities().tolist(), strict=True):
+            self.logger.record(f"generator/priority_1_in_{1.0 / coverage:.4g}", priority)
+
     def _pictures(self) -> np.ndarray:
         """Completions of the same few scans each time, drawn apart from those of training."""
-        settings = dataclasses.replace(self.config.training, batch_size=_N_PICTURES, augment=False)
-        crops, geometry, network = self.trainer.crops, self.trainer.geometry, self.trainer.network
-        device, instrument = self.trainer.device, self.trainer.instrument
-        apart = GeneratorTrainer(network, crops, geometry, settings, device=device, acquisition=instrument)
+        settings = dataclasses.replace(
+            self.config.training,
+            batch_size=_N_PICTURES,
+            augment=False,
+            sampling="random",
+            compile=False,
+            ema_decay=0.0,
+            adversarial_share=0.0,
+        )
+        trainer, network = self.trainer, self.trainer.saved_network
+        apart = GeneratorTrainer(
+            trainer.network,
+            trainer.crops,
+            trainer.geometry,
+            settings,
+            device=trainer.device,
+            acquisition=trainer.instrument,
+            paths=trainer.paths,
+        )
         scans, targets = apart.draw_batch()
+        was_training = network.training
         network.eval()
         with torch.no_grad():
             completions = network(scans)
-        network.train()
+        network.train(was_training)
         return picture_strip(scans, completions, targets)
 
 
-def compare_generator(config: GeneratorConfig, folder: Path, test: TestCrops, device: torch.device) -> Comparison:
-    """Held-out losses of the trained generator beside linear and nearest interpolation, for each family of scans."""
-    names = list(dict.fromkeys([*config.training.scans, "spiral"]))
+def _compare(config: GeneratorConfig, folder: Path, data: Data, run: Run | None, device: torch.device) -> None:
+    """Compare the trained generator, write and print what was found."""
+    adaptive = None
+    if run is not None and run.manifest["data"].get("test") == data.description.get("test"):
+        adaptive = adaptive_contender(run.config, run.policy)
+    elif run is not None:
+        print(f"left out: the adaptive scans, for {run.folder} held out other pictures than this run")
+    if config.training.coverages:
+        print(f"compared at the geometry's dose alone, a coverage of 1/{1.0 / config.geometry.nominal_coverage:.4g}")
+    print_comparison(
+        compare_generator(config, folder, data, device, adaptive=adaptive),
+        folder,
+        run=folder,
+        micrographs=config.micrographs,
+        acquisition=config.acquisition,
+        seed=0,
+    )
+
+
+def compare_generator(
+    config: GeneratorConfig, folder: Path, data: Data, device: torch.device, *, adaptive: Contender | None = None
+) -> Comparison:
+    """Held-out losses of the trained generator beside linear and nearest interpolation, for each family of scans.
+
+    All scans have the geometry's dose, whatever coverages were trained on; ``compare_completers`` compares several.
+    """
+    names = [name for name in dict.fromkeys([*config.training.scans, "spiral"]) if not is_adaptive(name)]
+    contenders = [family_contender(name, config.geometry) for name in names]
     completers = {
         "generator": load_generator(folder / GENERATOR, device=device),
         "linear": make_completer("linear"),
         "nearest": make_completer("nearest"),
     }
+    test = data.test
     return compare_scans(
         test.crops,
         test.micrographs,
-        [family_contender(name, config.geometry) for name in names],
+        contenders if adaptive is None else [*contenders, adaptive],
         completers,
         geometry=config.geometry,
         acquisition=config.acquisition,

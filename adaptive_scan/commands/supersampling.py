@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
@@ -24,6 +22,7 @@ from adaptive_scan.commands.building import make_device, report_skipped, use_thr
 from adaptive_scan.commands.config import check_not_negative, check_positive
 from adaptive_scan.commands.errors import InputError
 from adaptive_scan.commands.folders import make_run_folder
+from adaptive_scan.commands.tables import print_whole
 from adaptive_scan.evaluation.supersampling import (
     STRIDES,
     CellCompleter,
@@ -312,8 +311,5 @@ def compare_supersampling_command(config: SupersamplingConfig) -> None:
         FileContentError: As there.
     """
     folder, report, scores = compare_supersampling(config)
-    console, table = Console(), supersampling_table(report, scores)
-    # Where lines are shorter than the table, whole numbers on wrapped lines beat numbers that are cut off.
-    needed = Measurement.get(console, console.options.update(width=1_000), table).maximum
-    Console(width=max(console.width, needed)).print(table)
+    print_whole(supersampling_table(report, scores))
     print(f"written: {', '.join(str(folder / f'supersampling.{end}') for end in ('json', 'csv'))}")

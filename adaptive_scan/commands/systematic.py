@@ -12,8 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from tqdm import tqdm
 
@@ -38,6 +36,7 @@ from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
 from adaptive_scan.commands.folders import MANIFEST, POLICY, make_folder, make_run_folder, read_json
 from adaptive_scan.commands.held_out import TrainedGenerator, trained_generator, without_trained
 from adaptive_scan.commands.runs import load_run
+from adaptive_scan.commands.tables import print_whole
 from adaptive_scan.evaluation import Contender, static_contenders
 from adaptive_scan.evaluation.figures import save_figure
 from adaptive_scan.evaluation.systematic import (
@@ -311,7 +310,7 @@ def measure_errors_command(config: ErrorsConfig) -> None:
     folder = make_run_folder(None, "errors") if config.out is None else make_folder(config.out)
     report = _report(found, config, settings)
     files = _write(report, found, folder)
-    _show(_table(report["measured"]))
+    print_whole(_table(report["measured"]))
     print(f"written: {', '.join(str(file) for file in files)}")
 
 
@@ -384,13 +383,6 @@ def errors_csv(measured: Sequence[Mapping[str, Any]]) -> str:
         for at, n in zip(histogram["edges"], counts, strict=True):
             writer.writerow([*name, "histogram", f"{at:.9g}", n, "", "", ""])
     return text.getvalue()
-
-
-def _show(table: Table) -> None:
-    """Print a table, on wrapped lines where these are shorter than it: better than numbers that are cut off."""
-    console = Console()
-    needed = Measurement.get(console, console.options.update(width=1_000), table).maximum
-    Console(width=max(console.width, needed)).print(table)
 
 
 def _table(measured: Sequence[Mapping[str, Any]]) -> Table:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +11,11 @@ import numpy as np
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, filling_path, polygonal_spiral, static_scan
 
 GEOMETRY_SCANS = ("polygonal_spiral", "filling_path", "random_headings")
+ADAPTIVE = "adaptive"
+
+PathMaker = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""``(crops (n, S, S), rng) -> positions (n, dose, 2)`` [px]: scans that look at what they measure, as a policy's do."""
+
 _N_GENTLE_TURNS = 4
 _N_SHARP_TURNS = 6
 _MEAN_CURVATURE = 1.25  # standard deviation of a scan's curvature, in units of 1 / S
@@ -26,16 +32,31 @@ def known_families() -> tuple[str, ...]:
     return (*GEOMETRY_SCANS, *STATIC_SCANS)
 
 
-def check_families(families: Sequence[str]) -> None:
+def is_adaptive(family: str) -> bool:
+    """Whether a name is one of a family whose scans depend on the crop: "adaptive", or one that begins with it.
+
+    Example:
+        >>> is_adaptive("adaptive_second"), is_adaptive("spiral")
+        (True, False)
+    """
+    return family.startswith(ADAPTIVE)
+
+
+def check_families(families: Sequence[str], paths: Mapping[str, PathMaker] | None = None) -> None:
     """Raise a ValueError unless there is a family and every one of them is known.
+
+    Args:
+        families: Names of families.
+        paths: What makes the scans of adaptive families.
 
     Example:
         >>> check_families(["spiral", "random_headings"])
     """
-    unknown = [name for name in families if name not in known_families()]
+    known = (*known_families(), *(paths or ()))
+    unknown = [name for name in families if name not in known]
     if unknown or not families:
         found = repr(unknown[0]) if unknown else "nothing"
-        raise ValueError(f"scans holds {found}; expected some of {', '.join(known_families())}")
+        raise ValueError(f"scans holds {found}; expected some of {', '.join(known)}")
 
 
 def random_spacings(geometry: ScanGeometry, n_scans: int, rng: np.random.Generator) -> np.ndarray | None:
@@ -109,7 +130,9 @@ def _steps(headings: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return lengths[..., None] * np.stack((np.cos(headings), np.sin(headings)), axis=-1)
 
 
-def family_positions(family: str, geometry: ScanGeometry, n_scans: int, rng: np.random.Generator) -> np.ndarray:
+def family_positions(
+    family: str, geometry: ScanGeometry, n_scans: int, rng: np.random.Generator, *, dose: int | None = None
+) -> np.ndarray:
     """Probing positions of scans of one family, at the dose and field of a geometry.
 
     Args:
@@ -117,6 +140,7 @@ def family_positions(family: str, geometry: ScanGeometry, n_scans: int, rng: np.
         geometry: Geometry whose ``dose`` and ``image_size`` a static scan takes, and whose segments the others follow.
         n_scans: Number of scans N; scans of a family without randomness are equal.
         rng: Source of the random families.
+        dose: Dose of a static scan where it is not the geometry's.
 
     Returns:
         Positions [px] as (row, column), float32, shape (n_scans, dose, 2).
@@ -125,7 +149,8 @@ def family_positions(family: str, geometry: ScanGeometry, n_scans: int, rng: np.
         >>> family_positions("random_headings", ScanGeometry(48, 10, 10), 3, np.random.default_rng(0)).shape
         (3, 100, 2)
     """
-    shape = (n_scans, geometry.dose, 2)
+    dose = geometry.dose if dose is None or family in GEOMETRY_SCANS else dose
+    shape = (n_scans, dose, 2)
     if family == "random_headings":
         spacings = random_spacings(geometry, n_scans, rng)
         return geometry.path(random_headings(geometry, n_scans, rng, spacings), spacings).reshape(shape)
@@ -134,8 +159,8 @@ def family_positions(family: str, geometry: ScanGeometry, n_scans: int, rng: np.
     if family == "filling_path":
         return np.broadcast_to(_filling_positions(geometry), shape)
     if not STATIC_SCANS[family].random:
-        return np.broadcast_to(static_scan(family, geometry.dose, geometry.image_size), shape)
-    return np.stack([static_scan(family, geometry.dose, geometry.image_size, rng) for _ in range(n_scans)])
+        return np.broadcast_to(static_scan(family, dose, geometry.image_size), shape)
+    return np.stack([static_scan(family, dose, geometry.image_size, rng) for _ in range(n_scans)])
 
 
 @lru_cache(maxsize=64)
@@ -149,10 +174,132 @@ def _filling_positions(geometry: ScanGeometry) -> np.ndarray:
     return geometry.path(headings[None], spacings[None]).reshape(geometry.dose, 2)
 
 
+def dose_of(coverage: float, image_size: int) -> int:
+    """Dose whose nominal coverage of a field is nearest to the one wanted, at least 1.
+
+    Args:
+        coverage: Dose over number of pixels.
+        image_size: Side S of the square field [px].
+
+    Returns:
+        Number of positions.
+
+    Example:
+        >>> dose_of(1 / 25, 96)
+        369
+    """
+    return max(round(coverage * image_size**2), 1)
+
+
+@dataclass(frozen=True)
+class DrawnScans:
+    """Scans of a batch; those of the same dose are together.
+
+    Attributes:
+        families: Family of each scan, its place among the names drawn from, int64, shape (n_scans,).
+        coverages: Coverage of each scan, its place among the coverages drawn from, or -1 where its dose is the
+            geometry's, int64, shape (n_scans,).
+        groups: For each dose the places of its scans in the batch, int64, shape (n,), and their positions
+            [px], float32, shape (n, dose, 2).
+    """
+
+    families: np.ndarray
+    coverages: np.ndarray
+    groups: list[tuple[np.ndarray, np.ndarray]]
+
+    def shared(self, share: slice) -> DrawnScans:
+        """Those of some places in the batch, which keep their order.
+
+        Args:
+            share: Which.
+
+        Example:
+            >>> scans = draw_scans(["grid"], ScanGeometry(16, 4, 4), 5, np.random.default_rng(0))
+            >>> scans.shared(slice(1, None, 2)).groups[0][1].shape
+            (2, 16, 2)
+        """
+        places = np.full(len(self.families), -1)
+        kept = np.arange(len(places))[share]
+        places[kept] = np.arange(len(kept))
+        groups = []
+        for members, positions in self.groups:
+            is_kept = places[members] >= 0
+            if is_kept.any():
+                groups.append((places[members[is_kept]], positions[is_kept]))
+        return DrawnScans(self.families[share], self.coverages[share], groups)
+
+
+def draw_scans(
+    families: Sequence[str],
+    geometry: ScanGeometry,
+    n_scans: int,
+    rng: np.random.Generator,
+    *,
+    coverages: Sequence[float] = (),
+    paths: Mapping[str, PathMaker] | None = None,
+    crops: np.ndarray | None = None,
+) -> DrawnScans:
+    """Scans whose families and coverages are drawn at random, all equally likely.
+
+    Families bound to the geometry's segments, and adaptive ones, keep the geometry's dose.
+
+    Args:
+        families: Names of families; a name given twice is drawn twice as often.
+        geometry: Geometry of the scans.
+        n_scans: Number of scans N.
+        rng: Source of families, coverages and scans.
+        coverages: Nominal coverages of which each scan of a static family has one; with none it has the geometry's.
+        paths: What makes the scans of families of further names.
+        crops: Pictures that such scans look at, shape (n_scans, S, S).
+
+    Returns:
+        The scans.
+
+    Raises:
+        ValueError: If a family is unknown, or what a path maker made has another dose.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> scans = draw_scans(["spiral", "grid"], ScanGeometry(48, 10, 10), 6, rng, coverages=[1 / 4, 1 / 16])
+        >>> [positions.shape[1] for _, positions in scans.groups]
+        [144, 576]
+    """
+    check_families(families, paths)
+    choice = rng.integers(len(families), size=n_scans)
+    levels = np.full(n_scans, -1)
+    if len(coverages):
+        is_static = np.array([name in STATIC_SCANS for name in families])[choice]
+        levels = np.where(is_static, rng.integers(len(coverages), size=n_scans), -1)
+    at_level = np.array([*(dose_of(coverage, geometry.image_size) for coverage in coverages), geometry.dose])
+    doses = at_level[levels]
+    positions = {int(dose): np.empty((np.sum(doses == dose), dose, 2), np.float32) for dose in np.unique(doses)}
+    members = {dose: np.flatnonzero(doses == dose) for dose in positions}
+    for index, family in enumerate(families):
+        for dose in np.unique(doses[choice == index]).tolist():
+            chosen = np.flatnonzero((choice == index) & (doses == dose))
+            if paths is not None and family in paths:
+                drawn = _made_positions(family, paths[family], crops, chosen, dose, rng)
+            else:
+                drawn = family_positions(family, geometry, len(chosen), rng, dose=dose)
+            positions[dose][np.searchsorted(members[dose], chosen)] = drawn
+    return DrawnScans(choice, levels, [(members[dose], positions[dose]) for dose in positions])
+
+
+def _made_positions(
+    family: str, maker: PathMaker, crops: np.ndarray | None, chosen: np.ndarray, dose: int, rng: np.random.Generator
+) -> np.ndarray:
+    if crops is None:
+        raise ValueError(f"crops is None with scans {family!r}; expected the crops that they look at")
+    made = maker(crops[chosen], rng)
+    if made.shape != (len(chosen), dose, 2):
+        raise ValueError(f"scans {family!r} have positions of shape {made.shape}; expected {(len(chosen), dose, 2)}")
+    return made
+
+
 def draw_positions(
     families: Sequence[str], geometry: ScanGeometry, n_scans: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Probing positions of scans whose families are drawn at random, all equally likely.
+    """Probing positions of scans whose families are drawn at random, all equally likely, at the geometry's dose.
 
     Args:
         families: Names of families; a name given twice is drawn twice as often.
@@ -171,11 +318,5 @@ def draw_positions(
         >>> draw_positions(families, ScanGeometry(48, 10, 10), 4, np.random.default_rng(0)).shape
         (4, 100, 2)
     """
-    check_families(families)
-    choice = rng.integers(len(families), size=n_scans)
-    positions = np.empty((n_scans, geometry.dose, 2), dtype=np.float32)
-    for index, family in enumerate(families):
-        chosen = choice == index
-        if chosen.any():
-            positions[chosen] = family_positions(family, geometry, int(chosen.sum()), rng)
-    return positions
+    groups = draw_scans(families, geometry, n_scans, rng).groups
+    return groups[0][1] if groups else np.empty((0, geometry.dose, 2), np.float32)

@@ -58,6 +58,12 @@ def _read(path: Path, header_name: str, expected: str) -> tuple[dict[str, Any], 
     return header, tensors
 
 
+def _plain(network: nn.Module) -> nn.Module:
+    """The network itself where ``torch.compile`` has wrapped it: a file knows nothing of how it was run."""
+    inner = getattr(network, "_orig_mod", network)
+    return inner if isinstance(inner, nn.Module) else network
+
+
 def _kind_of(network: nn.Module) -> str:
     """Name of a network's class in ``GENERATORS``."""
     for kind, network_class in GENERATORS.items():
@@ -74,7 +80,7 @@ def save_generator(
     The file appears by rename: a killed process leaves the previous file or the new one, never a part.
 
     Args:
-        network: One of the classes in ``GENERATORS``.
+        network: One of the classes in ``GENERATORS``, compiled or not.
         path: File to write; missing folders are made.
         metadata: Anything JSON can hold, kept with the network (training settings, losses).
 
@@ -89,6 +95,7 @@ def save_generator(
         {'step': 3}
         >>> folder.cleanup()
     """
+    network = _plain(network)
     header = {
         "format_version": FORMAT_VERSION,
         "kind": _kind_of(network),

@@ -2,43 +2,83 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
-from adaptive_scan.generators.augment import augment
-from adaptive_scan.generators.families import check_families, draw_positions
-from adaptive_scan.generators.losses import AlrcState, alrc, blur_targets, completion_loss
+from adaptive_scan.acquisition.instrument import Memoryless
+from adaptive_scan.generators.augment import N_SYMMETRIES, apply_symmetries
+from adaptive_scan.generators.averaging import averaged_copy, move_average, warm_decay
+from adaptive_scan.generators.coverage import TrackedPriorities, given_priorities
+from adaptive_scan.generators.distributed import ALONE, Processes, share_batch_statistics
+from adaptive_scan.generators.epochs import EpochOrder
+from adaptive_scan.generators.families import DrawnScans, PathMaker, check_families, draw_scans, is_adaptive
+from adaptive_scan.generators.losses import LOSS_SCALE, AlrcState, alrc, blur_targets, completion_loss
 from adaptive_scan.generators.networks import GENERATORS
+from adaptive_scan.generators.normalisation import initialise_from_data
 from adaptive_scan.micrographs import CropSource
-from adaptive_scan.scans import ScanGeometry, partial_scans, sample
+from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, partial_scans, sample
+
+if TYPE_CHECKING:
+    GeneratorKind = str
+else:
+    GeneratorKind = Literal[tuple(GENERATORS)]  # so that command lines offer every network that there is
 
 Cap = Callable[[Tensor], Tensor]
+
+_N_STEPS = 8  # of the partial-STEM paper's schedules
+_BETA2 = 0.999
 
 
 @dataclass(frozen=True)
 class GeneratorTraining:
-    """Settings of the supervised training of a generator.
+    """Settings of the training of a generator.
 
     Attributes:
         generator: Kind of network, a name of ``GENERATORS``.
-        scans: Scan families to train on, equally likely: names of ``STATIC_SCANS``, "polygonal_spiral", "filling_path"
-            and "random_headings". A name given twice is drawn twice as often.
+        scans: Scan families to train on, equally likely: names of ``STATIC_SCANS``, "polygonal_spiral", "filling_path",
+            "random_headings", and "adaptive" for those of a policy. A name given twice is drawn twice as often.
+        coverages: Nominal coverages, of which each scan of a static family draws one; with none it has the geometry's
+            dose, as the other families always do.
         n_updates: Number of updates.
-        batch_size: Scans in an update.
+        batch_size: Scans in an update, of all processes together.
+        sampling: How crops are drawn: "random" ones independently, or by "epochs", where each comes once before any
+            comes again.
         learning_rate: Adam's learning rate at the start.
-        schedule: "constant", or "cosine", which falls to ``final_learning_rate`` at the last update.
+        schedule: "constant", "cosine", which falls to ``final_learning_rate`` at the last update, or "steps", which is
+            constant for half of the updates and then falls towards zero in eight equal steps.
         final_learning_rate: Where the cosine ends.
+        warm_up: Updates over which the learning rate first rises linearly.
+        beta1: Decay of Adam's mean of the gradients.
+        final_beta1: Where it goes in eight equal steps over the second half of the updates.
         weight_decay: Decoupled weight decay.
+        max_grad_norm: Bound of the norm of all gradients together; none without it.
+        ema_decay: Decay of the exponential moving average of the weights, which is then what is saved and judged; 0 for
+            no average.
+        loss_scale: Factor on the mean squared error in [-1, 1] that is followed; it matters beside bounds and other
+            losses. The losses reported always have the factor 10.
         alrc: Cap the losses by adaptive learning rate clipping.
+        alrc_mu1: Running mean of the losses, as scaled, that clipping starts from.
+        alrc_mu2: Running mean of their squares that it starts from.
+        prioritisation: What the losses of each coverage are divided by: "none", "given" for the supersampling paper's
+            p(c), or "tracked" for their own running mean.
+        priority_decay: Decay of that running mean.
+        known_pixels: Whether measured pixels count in the loss: "learned", or "excluded" as in the supersampling paper.
         augment: Apply a random symmetry of the square to each scan and its target together.
         blur: Train towards the crop after the 5x5 Gaussian blur instead of the crop itself.
+        precision: "float32", or "bfloat16" for the passes through the network, where weights stay float32.
+        compile: Compile the network by ``torch.compile``.
+        adversarial_share: Share of the updates, the last ones, that are adversarial; 0.5 in the papers.
+        adversarial_learning_rate: Learning rate that the schedule begins anew with there.
+        adversarial_beta1: The same for the decay of Adam's mean.
         seed: Seed of the network's first weights and of everything drawn.
 
     Raises:
@@ -49,31 +89,79 @@ class GeneratorTraining:
         0.001
     """
 
-    generator: Literal["unet", "residual"] = "unet"
+    generator: GeneratorKind = "unet"
     scans: tuple[str, ...] = ("polygonal_spiral", "random_headings")
+    coverages: tuple[float, ...] = ()
     n_updates: int = 10_000
     batch_size: int = 32
+    sampling: Literal["random", "epochs"] = "random"
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "steps"] = "cosine"
     final_learning_rate: float = 1e-5
+    warm_up: int = 0
+    beta1: float = 0.9
+    final_beta1: float = 0.9
     weight_decay: float = 1e-5
+    max_grad_norm: float | None = None
+    ema_decay: float = 0.0
+    loss_scale: float = LOSS_SCALE
     alrc: bool = False
+    alrc_mu1: float = 1.0
+    alrc_mu2: float = 4.0
+    prioritisation: Literal["none", "given", "tracked"] = "none"
+    priority_decay: float = 0.997
+    known_pixels: Literal["learned", "excluded"] = "learned"
     augment: bool = True
     blur: bool = True
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    adversarial_share: float = 0.0
+    adversarial_learning_rate: float = 1e-4
+    adversarial_beta1: float = 0.9
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_names()
+        for name in ("n_updates", "batch_size", "learning_rate", "loss_scale", "adversarial_learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0")
+        for name in ("final_learning_rate", "weight_decay", "warm_up", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        shares = ("beta1", "final_beta1", "adversarial_beta1", "ema_decay", "priority_decay", "adversarial_share")
+        for name in shares:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more, and less than 1")
+        for coverage in self.coverages:
+            if not 0 < coverage <= 1:
+                raise ValueError(f"coverages holds {coverage}; expected numbers above 0 and at most 1")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm is {self.max_grad_norm}; expected more than 0, or None")
+        AlrcState(self.alrc_mu1, self.alrc_mu2)
+
+    def _check_names(self) -> None:
+        choices: dict[str, tuple[str, ...]] = {
+            "schedule": ("constant", "cosine", "steps"),
+            "sampling": ("random", "epochs"),
+            "prioritisation": ("none", "given", "tracked"),
+            "known_pixels": ("learned", "excluded"),
+            "precision": ("float32", "bfloat16"),
+        }
         if self.generator not in GENERATORS:
             raise ValueError(f"generator is {self.generator!r}; expected one of {', '.join(GENERATORS)}")
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"schedule is {self.schedule!r}; expected 'constant' or 'cosine'")
-        check_families(self.scans)
-        for name in ("n_updates", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0")
-        for name in ("final_learning_rate", "weight_decay", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                *most, last = (repr(choice) for choice in known)
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {', '.join(most)} or {last}")
+        # The paths of adaptive families are not settings: the trainer is given them, and checks that it is.
+        plain = [name for name in self.scans if not is_adaptive(name)]
+        if plain or not self.scans:
+            check_families(plain)
+
+    @property
+    def n_supervised(self) -> int:
+        """Updates before the adversarial ones."""
+        return self.n_updates - round(self.adversarial_share * self.n_updates)
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of an update; steps past the last one keep its rate.
@@ -84,11 +172,82 @@ class GeneratorTraining:
         Returns:
             The learning rate.
         """
-        if self.schedule == "constant":
-            return self.learning_rate
-        progress = min(step / max(self.n_updates - 1, 1), 1.0)
-        fraction = 0.5 * (1.0 + math.cos(math.pi * progress))
-        return self.final_learning_rate + fraction * (self.learning_rate - self.final_learning_rate)
+        place, n_updates, is_first = self._place(step)
+        rate = self.learning_rate if is_first else self.adversarial_learning_rate
+        if self.schedule == "cosine":
+            progress = min(place / max(n_updates - 1, 1), 1.0)
+            fraction = 0.5 * (1.0 + math.cos(math.pi * progress))
+            rate = self.final_learning_rate + fraction * (rate - self.final_learning_rate)
+        elif self.schedule == "steps":
+            rate *= 1.0 - _stepped(place, n_updates)
+        return rate * (place + 1) / self.warm_up if is_first and place < self.warm_up else rate
+
+    def beta1_at(self, step: int) -> float:
+        """Decay of Adam's mean of the gradients at an update.
+
+        Args:
+            step: Number of updates made before it.
+
+        Returns:
+            The decay.
+        """
+        place, n_updates, is_first = self._place(step)
+        start = self.beta1 if is_first else self.adversarial_beta1
+        return start + (self.final_beta1 - start) * _stepped(place, n_updates)
+
+    def _place(self, step: int) -> tuple[int, int, bool]:
+        """Updates before this one in its phase, all updates of the phase, and whether it is the supervised one."""
+        if step < self.n_supervised or self.n_supervised == self.n_updates:
+            return step, self.n_supervised, True
+        return step - self.n_supervised, self.n_updates - self.n_supervised, False
+
+
+def _stepped(place: int, n_updates: int) -> float:
+    """Share of a way that is gone in eight equal steps: none for half of the updates, 7/8 at the last ones.
+
+    The partial-STEM paper decays learning rate and beta1 so (Ede and Beanland 2020, doi:10.1038/s41598-020-65261-0).
+    """
+    progress = min(place, n_updates - 1) / n_updates
+    return max(math.floor(_N_STEPS * (2.0 * progress - 1.0)), 0) / _N_STEPS
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """Scans of an update and what they should be completed to; unpacks to partial scans and targets.
+
+    Among several processes it is the share of this one.
+
+    Attributes:
+        partial_scans: Measured values and masks, shape (n_scans, 2, S, S).
+        targets: Pictures to learn, shape (n_scans, 1, S, S).
+        families: Name of each scan's family.
+        coverage_indices: Coverage of each scan, its place in the trainer's ``coverages``, int64, shape (n_scans,), on
+            the CPU.
+        coverages: Nominal coverage of each scan, float32, shape (n_scans,), on the CPU.
+        upright_crops: The crops as they were before the symmetry, and before any blur, shape (n_scans, 1, S, S).
+        symmetries: Symmetry of each scan, int64, shape (n_scans,), or None for the identity.
+    """
+
+    partial_scans: Tensor
+    targets: Tensor
+    families: tuple[str, ...]
+    coverage_indices: Tensor
+    coverages: Tensor
+    upright_crops: Tensor
+    symmetries: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.partial_scans)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.partial_scans, self.targets))
+
+    @cached_property
+    def crops(self) -> Tensor:
+        """The crops themselves, not blurred, under the same symmetries as scans and targets, shape (n, 1, S, S)."""
+        if self.symmetries is None:
+            return self.upright_crops
+        return apply_symmetries(self.upright_crops, self.symmetries)
 
 
 def make_generator(kind: str, *, seed: int, **config: Any) -> nn.Module:
@@ -119,7 +278,10 @@ def make_generator(kind: str, *, seed: int, **config: Any) -> nn.Module:
 
 def make_optimiser(network: nn.Module, settings: GeneratorTraining) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay for a generator."""
-    return torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    betas = (settings.beta1, _BETA2)
+    return torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay
+    )
 
 
 def generator_step(
@@ -156,20 +318,54 @@ def generator_step(
     optimiser.zero_grad(set_to_none=True)
     completions = network(partial_scans)
     losses = completion_loss(completions, targets)
-    if not torch.isfinite(losses).all():
-        n_bad = int((~torch.isfinite(losses)).sum())
-        raise FloatingPointError(f"{n_bad} of {len(losses)} losses are not finite; expected finite losses")
+    check_losses(losses)
     followed = losses if cap is None else cap(losses)
     followed.mean().backward()
     optimiser.step()
     return losses.detach(), completions.detach()
 
 
+def check_losses(losses: Tensor) -> None:
+    """Raise a FloatingPointError unless all losses (n_scans,) are finite.
+
+    Example:
+        >>> check_losses(torch.zeros(3))
+    """
+    if not torch.isfinite(losses).all():
+        n_bad = int((~torch.isfinite(losses)).sum())
+        raise FloatingPointError(f"{n_bad} of {len(losses)} losses are not finite; expected finite losses")
+
+
+def capped_together(losses: Tensor, state: AlrcState, processes: Processes = ALONE) -> tuple[Tensor, AlrcState]:
+    """Adaptive learning rate clipping whose moments are those of the whole batch of all processes.
+
+    Args:
+        losses: Losses of this process's scans, shape (n_scans,).
+        state: Moments before this batch, the same in all processes.
+        processes: Those that share the batch.
+
+    Returns:
+        The capped losses, shape (n_scans,), and the moments after this batch.
+
+    Example:
+        >>> capped_together(torch.tensor([2.0, 20.0]), AlrcState(1.0, 5.0))[0]
+        tensor([2., 7.])
+    """
+    capped, moments = alrc(losses, state)
+    if processes.n_processes > 1:
+        _, moments = alrc(processes.gather(losses.detach()), state)
+    return capped, moments
+
+
 class GeneratorTrainer:
     """Trains a generator on random crops under a mixture of scan families.
 
     The same seed gives the same result to the last bit on the same machine with the same number of threads,
-    also when training is interrupted and resumed from ``state_dict``.
+    also when training is interrupted and resumed from ``state_dict``. Several processes make the updates that one
+    would make, up to rounding and to statistics that a network takes over its batch.
+
+    An update is ``draw_batch``, ``complete``, ``losses_of`` and ``objective``, then ``descend`` along its gradient and
+    ``finish_update``; each can be overridden, as other kinds of training do.
 
     Args:
         network: Generator to train; moved to ``device`` and put in training mode.
@@ -178,13 +374,19 @@ class GeneratorTrainer:
         settings: Everything else.
         device: Where the network learns.
         acquisition: The instrument that measures the scans, or a preset's name; None is the ideal one.
+        paths: What makes the scans of adaptive families, by name.
+        processes: Those that share each batch, this one among them.
 
     Attributes:
         network: The generator.
+        ema_network: The average of its weights, in evaluation mode, or None.
+        optimiser: Its optimiser.
+        coverages: Nominal coverages of the mixture; the last is the geometry's, where a family has that.
         step: Number of updates made.
 
     Raises:
-        ValueError: If the crops and the geometry disagree on the side, or the side does not suit the network.
+        ValueError: If the crops and the geometry disagree on the side, the side does not suit the network, an adaptive
+            family has no path, or the batch cannot be shared evenly.
 
     Example:
         >>> from adaptive_scan.micrographs import ArrayCrops
@@ -205,87 +407,269 @@ class GeneratorTrainer:
         *,
         device: torch.device | str = "cpu",
         acquisition: Instrument | Acquisition | str | None = None,
+        paths: Mapping[str, PathMaker] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         if crops.crop_size != geometry.image_size:
             raise ValueError(f"crops have side {crops.crop_size} px; expected the geometry's {geometry.image_size}")
         stride = getattr(network, "stride", 1)
         if geometry.image_size % stride:
             raise ValueError(f"image_size is {geometry.image_size} px; expected a multiple of {stride}")
+        self.paths = {name: make for name, make in (paths or {}).items() if name in settings.scans}
+        check_families(settings.scans, self.paths)
+        processes.check_batch_size(settings.batch_size)
+        if settings.adversarial_share and type(self) is GeneratorTrainer:
+            raise ValueError(f"adversarial_share is {settings.adversarial_share}; expected 0 for supervised training")
         self.device = torch.device(device)
         self.network = network.to(self.device).train()
+        if processes.n_processes > 1:
+            share_batch_statistics(self.network)
         self.crops = crops
         self.geometry = geometry
         self.settings = settings
         self.instrument = as_instrument(acquisition)
+        self.processes = processes
         self.step = 0
-        self._optimiser = make_optimiser(self.network, settings)
-        self._alrc_state = AlrcState()
+        self.coverages = self._coverages_of_mixture()
+        self.optimiser = make_optimiser(self.network, settings)
+        self.ema_network = averaged_copy(self.network) if settings.ema_decay else None
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(self.network) if settings.compile else self.network
+        self._order = EpochOrder(crops, settings.seed) if settings.sampling == "epochs" else None
+        self._tracked = TrackedPriorities(len(self.coverages), settings.priority_decay)
+        self._alrc_state = AlrcState(settings.alrc_mu1, settings.alrc_mu2)
         self._rng = np.random.default_rng(settings.seed)
         self._generator = torch.Generator().manual_seed(settings.seed)
+        # What sees the batch as a whole must see all of it: policies, and instruments that draw for all scans at once.
+        self._draws_whole = bool(self.paths) or isinstance(self.instrument, Memoryless)
+
+    def _coverages_of_mixture(self) -> tuple[float, ...]:
+        """Those of the settings, and the geometry's where a family keeps it."""
+        named = self.settings.coverages
+        are_all_static = all(name in STATIC_SCANS for name in self.settings.scans)
+        return named if named and are_all_static else (*named, self.geometry.nominal_coverage)
+
+    @property
+    def saved_network(self) -> nn.Module:
+        """What is saved and judged: the average of the weights where there is one, else the network itself."""
+        return self.network if self.ema_network is None else self.ema_network
 
     @property
     def learning_rate(self) -> float:
         """Learning rate of the next update."""
         return self.settings.learning_rate_at(self.step)
 
-    def draw_batch(self) -> tuple[Tensor, Tensor]:
-        """Draw crops and scans of them.
+    def initialise(self) -> None:
+        """Initialise a new network from data, where it has layers that ask for it; the random state stays as it was.
+
+        Networks with normalised convolutions are scaled by a first batch, see
+        `adaptive_scan.generators.normalisation.initialise_from_data`.
+        """
+        rng, generator = self._rng.bit_generator.state, self._generator.get_state()
+        batch = self.draw_batch()
+        self._rng.bit_generator.state = rng
+        self._generator.set_state(generator)
+        if initialise_from_data(self.network, batch.partial_scans) and self.ema_network is not None:
+            self.ema_network.load_state_dict(self.network.state_dict())
+
+    def draw_batch(self) -> TrainingBatch:
+        """Draw crops and scans of them, all at random for the whole batch, and keep this process's share."""
+        settings, processes = self.settings, self.processes
+        n_scans = settings.batch_size
+        early = slice(None) if self._draws_whole else processes.share
+        late = processes.share if self._draws_whole else slice(None)
+        crops = self.crops.take(self._draw_ids(n_scans)[early])
+        drawn = draw_scans(
+            settings.scans,
+            self.geometry,
+            n_scans,
+            self._rng,
+            coverages=settings.coverages,
+            paths=self.paths,
+            crops=crops if self.paths else None,
+        )
+        keys = self.instrument.begin(n_scans, self._rng).keys
+        scans = self._measure(crops, drawn.shared(early), keys[early])
+        symmetries = None
+        if settings.augment:
+            generator = self._generator
+            symmetries = torch.randint(N_SYMMETRIES, (n_scans,), generator=generator, device=generator.device)
+            symmetries = symmetries[processes.share]
+        return self._batch(scans[late], crops[late], drawn.shared(processes.share), symmetries)
+
+    def _draw_ids(self, n_crops: int) -> np.ndarray:
+        if self._order is None:
+            return self.crops.draw(n_crops, self._rng)
+        return self._order.ids(self.step * n_crops, n_crops)
+
+    def _measure(self, crops: np.ndarray, drawn: DrawnScans, keys: np.ndarray) -> np.ndarray:
+        """Partial scans (n_scans, 2, S, S) of crops (n_scans, S, S); those of the same dose are measured together."""
+        groups = drawn.groups
+        if len(groups) == 1:
+            # It is the whole batch, in its order.
+            return self._measure_group(crops, groups[0][1], keys)
+        size = self.geometry.image_size
+        scans = np.empty((len(crops), 2, size, size), dtype=np.float32)
+        for members, positions in groups:
+            scans[members] = self._measure_group(crops[members], positions, keys[members])
+        return scans
+
+    def _measure_group(self, crops: np.ndarray, positions: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        begun = self.instrument.begin_with(keys)
+        reading = self.instrument.measure(positions, lambda displaced: sample(crops, displaced), begun)
+        return partial_scans(reading.values, positions, self.geometry.image_size)
+
+    def _batch(
+        self, scans: np.ndarray, crops: np.ndarray, drawn: DrawnScans, symmetries: Tensor | None
+    ) -> TrainingBatch:
+        inputs = torch.from_numpy(scans).to(self.device)
+        upright = torch.from_numpy(crops)[:, None].to(self.device)
+        targets = blur_targets(upright) if self.settings.blur else upright
+        if symmetries is not None:
+            inputs, targets = apply_symmetries(inputs, symmetries), apply_symmetries(targets, symmetries)
+        indices = np.where(drawn.coverages < 0, len(self.coverages) - 1, drawn.coverages)
+        return TrainingBatch(
+            partial_scans=inputs,
+            targets=targets,
+            families=tuple(self.settings.scans[index] for index in drawn.families),
+            coverage_indices=torch.from_numpy(indices),
+            coverages=torch.tensor(self.coverages, dtype=torch.float32)[torch.from_numpy(indices)],
+            upright_crops=upright,
+            symmetries=symmetries,
+        )
+
+    def complete(self, batch: TrainingBatch) -> Tensor:
+        """Completions (n_scans, 1, S, S) of a batch, float32 whatever the precision of the pass."""
+        with self.autocast():
+            completions = self._forward(batch.partial_scans)
+        return completions.float()
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The precision of the settings, for passes through networks in the block."""
+        if self.settings.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def losses_of(self, completions: Tensor, batch: TrainingBatch) -> Tensor:
+        """Loss of each scan, 10 MSE, shape (n_scans,); measured pixels count as right where they are excluded."""
+        if self.settings.known_pixels == "excluded":
+            completions = torch.where(batch.partial_scans[:, 1:] > 0, batch.targets, completions)
+        return completion_loss(completions, batch.targets)
+
+    def followed(self, losses: Tensor, batch: TrainingBatch) -> Tensor:
+        """The losses that are followed: scaled, divided by the priority of their coverage, and capped.
+
+        Args:
+            losses: From ``losses_of``, shape (n_scans,).
+            batch: Whose scans they belong to.
 
         Returns:
-            Partial scans, shape (batch_size, 2, S, S), and targets, shape (batch_size, 1, S, S).
+            Losses, shape (n_scans,); moments and running means have moved on.
         """
-        n_scans = self.settings.batch_size
-        crops = self.crops.take(self.crops.draw(n_scans, self._rng))
-        positions = draw_positions(self.settings.scans, self.geometry, n_scans, self._rng)
-        begun = self.instrument.begin(n_scans, self._rng)
-        reading = self.instrument.measure(positions, lambda displaced: sample(crops, displaced), begun)
-        scans = partial_scans(reading.values, positions, self.geometry.image_size)
-        inputs = torch.from_numpy(scans).to(self.device)
-        targets = torch.from_numpy(crops)[:, None].to(self.device)
-        if self.settings.blur:
-            targets = blur_targets(targets)
-        return augment(inputs, targets, self._generator) if self.settings.augment else (inputs, targets)
+        followed = losses
+        if self.settings.loss_scale != LOSS_SCALE:
+            followed = followed * (self.settings.loss_scale / LOSS_SCALE)
+        if self.settings.prioritisation != "none":
+            priorities = torch.from_numpy(self.priorities()).to(followed)
+            followed = followed / priorities[batch.coverage_indices.to(followed.device)]
+        if self.settings.prioritisation == "tracked":
+            indices = self.processes.gather(batch.coverage_indices.to(losses.device)).cpu().numpy()
+            self._tracked.update(self.processes.gather(losses.detach()).cpu().numpy(), indices)
+        if self.settings.alrc:
+            followed, self._alrc_state = capped_together(followed, self._alrc_state, self.processes)
+        return followed
+
+    def priorities(self) -> np.ndarray:
+        """What losses are divided by now, one for each of ``coverages``, float64; ones without prioritisation."""
+        if self.settings.prioritisation == "given":
+            return given_priorities(self.coverages)
+        return self._tracked.priorities()
+
+    def objective(self, completions: Tensor, losses: Tensor, batch: TrainingBatch) -> Tensor:
+        """What the gradient is taken of: the mean of the followed losses."""
+        return self.followed(losses, batch).mean()
 
     def update(self) -> Tensor:
         """Make one update.
 
         Returns:
-            Losses of the batch before the update, shape (batch_size,), on the trainer's device.
+            Losses of the whole batch before the update, shape (batch_size,), on the trainer's device.
 
         Raises:
-            FloatingPointError: If a loss is not finite.
+            FloatingPointError: If a loss is not finite; the network is left as it was.
         """
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.learning_rate
-        inputs, targets = self.draw_batch()
-        cap = self._cap if self.settings.alrc else None
-        losses, _ = generator_step(self.network, self._optimiser, inputs, targets, cap=cap)
-        self.step += 1
-        return losses
+        self.set_rates()
+        batch = self.draw_batch()
+        completions = self.complete(batch)
+        losses = self.losses_of(completions, batch)
+        # Checked together, so that all processes end together.
+        reported = self.processes.gather(losses.detach())
+        check_losses(reported)
+        self.descend(self.objective(completions, losses, batch))
+        self.finish_update()
+        return reported
 
-    def _cap(self, losses: Tensor) -> Tensor:
-        capped, self._alrc_state = alrc(losses, self._alrc_state)
-        return capped
+    def set_rates(self) -> None:
+        """Set learning rate and beta1 of the next update."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate
+            group["betas"] = (self.settings.beta1_at(self.step), _BETA2)
+
+    def descend(self, objective: Tensor, *optimisers: torch.optim.Optimizer) -> None:
+        """Follow the gradient of an objective, averaged over the processes and clipped.
+
+        Args:
+            objective: A number whose gradient is followed.
+            optimisers: Those whose parameters are stepped; the generator's without any.
+        """
+        stepped = optimisers or (self.optimiser,)
+        for optimiser in stepped:
+            optimiser.zero_grad(set_to_none=True)
+        objective.backward()
+        for optimiser in stepped:
+            parameters = [each for group in optimiser.param_groups for each in group["params"]]
+            self.processes.average_gradients(parameters)
+            if self.settings.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
+            optimiser.step()
+
+    def finish_update(self) -> None:
+        """Move the average of the weights and count the update."""
+        self.processes.average_buffers(self.network)
+        if self.ema_network is not None:
+            move_average(self.ema_network, self.network, warm_decay(self.settings.ema_decay, self.step))
+        self.step += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides how training goes on; ``adaptive_scan.trees.write_tree`` writes it."""
-        return {
+        state = {
             "network": self.network.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
             "alrc": [self._alrc_state.mu1, self._alrc_state.mu2],
             "rng": self._rng.bit_generator.state,
             "generator": self._generator.get_state(),
             "step": self.step,
         }
+        if self.ema_network is not None:
+            state["ema_network"] = self.ema_network.state_dict()
+        if self.settings.prioritisation == "tracked":
+            state["priorities"] = self._tracked.state()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of a trainer with the same network, crops, geometry and settings."""
+        """Go on from a state of a trainer with the same network, crops, geometry and settings.
+
+        The number of processes may be another.
+        """
         self.network.load_state_dict(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.load_state_dict(state["optimiser"])
         self._alrc_state = AlrcState(*state["alrc"])
         self._rng.bit_generator.state = state["rng"]
         self._generator.set_state(state["generator"].cpu())
         self.step = state["step"]
+        if self.ema_network is not None:
+            self.ema_network.load_state_dict(state["ema_network"])
+        if self.settings.prioritisation == "tracked":
+            self._tracked.restore(state["priorities"])
 
 
 def train_generator(
@@ -295,6 +679,7 @@ def train_generator(
     *,
     device: torch.device | str = "cpu",
     acquisition: Instrument | Acquisition | str | None = None,
+    paths: Mapping[str, PathMaker] | None = None,
     state: Mapping[str, Any] | None = None,
     on_update: Callable[[GeneratorTrainer, Tensor], bool | None] | None = None,
 ) -> GeneratorTrainer:
@@ -306,6 +691,7 @@ def train_generator(
         settings: Network, scans, optimiser and seed.
         device: Where the network learns.
         acquisition: The instrument that measures the scans, or a preset's name; None is the ideal one.
+        paths: What makes the scans of adaptive families, by name.
         state: State of an interrupted training with the same arguments, to go on from.
         on_update: Called after each update with the trainer and the losses; training stops when it returns True.
 
@@ -319,8 +705,10 @@ def train_generator(
         2
     """
     network = make_generator(settings.generator, seed=settings.seed)
-    trainer = GeneratorTrainer(network, crops, geometry, settings, device=device, acquisition=acquisition)
-    if state is not None:
+    trainer = GeneratorTrainer(network, crops, geometry, settings, device=device, acquisition=acquisition, paths=paths)
+    if state is None:
+        trainer.initialise()
+    else:
         trainer.load_state_dict(state)
     while trainer.step < settings.n_updates:
         losses = trainer.update()

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adaptive_scan.generators import draw_positions, known_families, random_headings
-from adaptive_scan.generators.families import family_positions, random_spacings
+from adaptive_scan.generators.families import dose_of, draw_scans, family_positions, random_spacings
 from adaptive_scan.scans import PRESETS, STATIC_SCANS, ScanGeometry, polygonal_spiral, static_scan
 
 GEOMETRY = ScanGeometry(48, 10, 10)
@@ -88,3 +90,82 @@ def test_unknown_and_missing_families_are_refused(rng: np.random.Generator) -> N
         draw_positions(["rosette"], GEOMETRY, 2, rng)
     with pytest.raises(ValueError, match="scans holds nothing"):
         draw_positions([], GEOMETRY, 2, rng)
+
+
+def test_doses_of_coverages() -> None:
+    assert [dose_of(1 / side**2, 512) for side in (4, 5, 10)] == [128**2, 10486, 2621]
+    assert dose_of(1e-9, 16) == 1
+
+
+def test_static_scans_draw_their_coverage_and_the_others_keep_the_dose(rng: np.random.Generator) -> None:
+    families, coverages = ["spiral", "random", "filling_path"], [1 / 4, 1 / 36]
+    scans = draw_scans(families, GEOMETRY, 600, rng, coverages=coverages)
+    doses = np.zeros(600, dtype=int)
+    for members, positions in scans.groups:
+        assert positions.shape[2:] == (2,)
+        doses[members] = positions.shape[1]
+    np.testing.assert_array_equal(doses[scans.families == 2], 100)
+    np.testing.assert_array_equal(scans.coverages[scans.families == 2], -1)
+    is_static = scans.families < 2
+    np.testing.assert_array_equal(doses[is_static], np.array([576, 64])[scans.coverages[is_static]])
+    # 400 of 600 scans are static and half of them have each coverage: 5 standard deviations are 50.
+    assert abs((doses == 576).sum() - 200) < 50
+    spiral = static_scan("spiral", 64, 48)
+    ((members, positions),) = [group for group in scans.groups if group[1].shape[1] == 64]
+    for place in np.flatnonzero((scans.families == 0) & (doses == 64)):
+        np.testing.assert_array_equal(positions[members == place][0], spiral)
+
+
+def test_without_coverages_scans_are_those_that_always_were_drawn() -> None:
+    """Choice of families first, then each family's scans in turn: the order that runs of before rest on."""
+    families = ["random", "random_headings", "spiral"]
+    drawn, slow = np.random.default_rng(3), np.random.default_rng(3)
+    scans = draw_scans(families, GEOMETRY, 12, drawn)
+    choice = slow.integers(3, size=12)
+    expected = np.empty((12, 100, 2), dtype=np.float32)
+    for index, family in enumerate(families):
+        expected[choice == index] = family_positions(family, GEOMETRY, int((choice == index).sum()), slow)
+    ((members, positions),) = scans.groups
+    np.testing.assert_array_equal(members, np.arange(12))
+    np.testing.assert_array_equal(positions, expected)
+    assert drawn.bit_generator.state == slow.bit_generator.state
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 100))
+def test_shares_of_all_processes_are_the_whole_batch(n_processes: int, n_each: int, seed: int) -> None:
+    rng, n_scans = np.random.default_rng(seed), n_processes * n_each
+    whole = draw_scans(["random", "grid"], ScanGeometry(8, 2, 4), n_scans, rng, coverages=[1 / 4, 1 / 2])
+    together: dict[int, np.ndarray] = {}
+    for rank in range(n_processes):
+        share = whole.shared(slice(rank, None, n_processes))
+        assert len(share.families) == len(share.coverages) == n_each
+        for members, positions in share.groups:
+            together.update(zip((rank + n_processes * members).tolist(), positions, strict=True))
+    assert sorted(together) == list(range(n_scans))
+    for members, positions in whole.groups:
+        for place, path in zip(members.tolist(), positions, strict=True):
+            np.testing.assert_array_equal(together[place], path)
+
+
+def test_adaptive_scans_see_their_own_crops(rng: np.random.Generator) -> None:
+    crops = rng.uniform(size=(20, 48, 48)).astype(np.float32)
+
+    def corner(seen: np.ndarray, _: np.random.Generator) -> np.ndarray:
+        return np.broadcast_to(seen[:, None, :1, 0] * np.ones((1, 100, 2)), (len(seen), 100, 2))
+
+    families = ["adaptive", "grid"]
+    scans = draw_scans(families, GEOMETRY, 20, rng, coverages=[1 / 9], paths={"adaptive": corner}, crops=crops)
+    (members, positions) = next(group for group in scans.groups if group[1].shape[1] == 100)
+    assert (scans.families[members] == 0).all()
+    assert 0 < len(members) < 20
+    np.testing.assert_allclose(positions[:, 7, 1], crops[members, 0, 0], rtol=1e-6)
+
+
+def test_adaptive_scans_are_refused_without_path_crops_or_dose(rng: np.random.Generator) -> None:
+    with pytest.raises(ValueError, match="scans holds 'adaptive'; expected some of polygonal_spiral"):
+        draw_scans(["adaptive"], GEOMETRY, 2, rng)
+    short = {"adaptive": lambda crops, _: np.zeros((len(crops), 99, 2))}
+    with pytest.raises(ValueError, match="crops is None with scans 'adaptive'; expected the crops"):
+        draw_scans(["adaptive"], GEOMETRY, 2, rng, paths=short)
+    with pytest.raises(ValueError, match=r"shape \(2, 99, 2\); expected \(2, 100, 2\)"):
+        draw_scans(["adaptive"], GEOMETRY, 2, rng, paths=short, crops=np.zeros((2, 48, 48)))
