@@ -26,6 +26,7 @@ from adaptive_scan.micrographs import (
     MicrographCrops,
     MicrographDataset,
     MicrographError,
+    MixedCrops,
     fingerprint,
     split_groups,
 )
@@ -233,7 +234,10 @@ def _micrograph_data(config: DataConfig, path: Path) -> Data:
         "train_groups": sorted(named.intersection(dataset.groups[i] for i in train)),
     }
     size, factor = config.geometry.image_size, config.data.downsample
-    source = MicrographCrops(dataset.subset(train), size, downsample=factor, symmetries=True)
+    source: CropSource = MicrographCrops(dataset.subset(train), size, downsample=factor, symmetries=True)
+    if config.data.train_on == "both":
+        procedural, trained_on = procedural_training_crops(config)
+        source, description = MixedCrops([source, procedural]), {**description, **trained_on}
     return Data(source, held_out, description, dataset.skipped)
 
 
@@ -272,12 +276,13 @@ def use_threads(n_threads: int) -> None:
         torch.set_num_threads(n_threads)
 
 
-def make_network(kind: str, config: DataConfig, **sizes: float) -> nn.Module:
+def make_network(kind: str, config: DataConfig, *, blurred: bool, **sizes: float) -> nn.Module:
     """The generator before training.
 
     Args:
         kind: A name of `adaptive_scan.generators.GENERATORS`.
         config: Settings with the side of the crops and the seed.
+        blurred: Whether targets are blurred, for networks that must know.
         sizes: Constructor keywords of networks, such as the U-Net's ``n_channels`` and ``n_levels``; a network takes
             those that it knows.
 
@@ -285,8 +290,9 @@ def make_network(kind: str, config: DataConfig, **sizes: float) -> nn.Module:
         InputError: If crops of this size cannot go through it.
     """
     known = inspect.signature(GENERATORS[kind]).parameters if kind in GENERATORS else {}
+    settings = {"blurred": blurred, **sizes}
     with refusals_as_input_errors():
-        network = make_generator(kind, seed=config.seed, **{name: sizes[name] for name in sizes if name in known})
+        network = make_generator(kind, seed=config.seed, **{name: settings[name] for name in settings if name in known})
     stride, size = getattr(network, "stride", 1), config.geometry.image_size
     if size % stride:
         raise InputError(f"geometry.image_size: got {size} px; expected a multiple of {stride} for this generator")
@@ -346,7 +352,8 @@ def _make_agent(config: TrainingConfig, crops: CropSource) -> ScanRDPG:
         acquisition=config.acquisition,
         **environment_settings(config),
     )
-    network = make_network(generator.kind, config, n_channels=generator.n_channels, n_levels=generator.n_levels)
+    sizes = {"n_channels": generator.n_channels, "n_levels": generator.n_levels}
+    network = make_network(generator.kind, config, blurred=config.data.blur, **sizes)
     network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=generator.learning_rate, weight_decay=generator.weight_decay)
     n_actions = config.geometry.n_segments - 1

@@ -20,7 +20,9 @@ from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
 from adaptive_scan.commands.folders import make_folder
 from adaptive_scan.commands.held_out import TrainedGenerator, trained_generator
 from adaptive_scan.commands.tables import print_whole
-from adaptive_scan.evaluation.completion import CompletionScore, blurred, score_completers
+from adaptive_scan.evaluation.completion import CompletionScore, blurred, complete_scans, score_completers
+from adaptive_scan.evaluation.completion_figures import completions_figure
+from adaptive_scan.evaluation.figures import save_figure
 from adaptive_scan.files import write_atomically, write_json
 from adaptive_scan.generators import COMPLETERS, Completer, load_generator, make_completer
 
@@ -38,7 +40,7 @@ class CompletionConfig:
     completers: tuple[str, ...] = ("nearest", "linear", "infill")
     """Interpolations to compare; a + behind a name blurs its pictures as targets are blurred."""
     scans: tuple[str, ...] = ("grid", "spiral", "gridlike")
-    """Static scans to complete."""
+    """Static scans to complete; the picture shows the first, at the first coverage."""
     coverages: tuple[float, ...] = (1 / 16, 1 / 25, 1 / 100)
     """Positions by pixel."""
     n_threads: int = 1
@@ -73,7 +75,7 @@ def parse_completion(arguments: list[str]) -> CompletionConfig:
 
 
 def compare_completers_command(config: CompletionConfig) -> None:
-    """Compare completers, write ``completers.json`` and ``completers.csv``, and show the table.
+    """Compare completers, write ``completers.json``, ``.csv`` and ``.png``, and show the table.
 
     Raises:
         InputError: If a folder is no run, the runs held out different pictures, or a scan is unknown.
@@ -102,8 +104,19 @@ def compare_completers_command(config: CompletionConfig) -> None:
         folder / "completers.json", {"runs": [str(run) for run in config.run], "blur": runs[0].blur, "rows": rows}
     )
     write_atomically(folder / "completers.csv", _crop_table(scores, test))
+    _draw(config, test.crops, completers, folder / "completers.png", blur=runs[0].blur)
     print_whole(_table(rows))
-    print(f"written: {folder / 'completers.json'}, {folder / 'completers.csv'}")
+    print(f"written: {', '.join(str(folder / f'completers.{end}') for end in ('json', 'csv', 'png'))}")
+
+
+def _draw(
+    config: CompletionConfig, crops: np.ndarray, completers: dict[str, Completer], path: Path, *, blur: bool
+) -> None:
+    """Draw completions of the first scan and coverage."""
+    targets, scans, completions = complete_scans(
+        crops, completers, scan=config.scans[0], coverage=config.coverages[0], blur=blur, seed=config.seed
+    )
+    save_figure(completions_figure(crops, targets, scans, completions), path)
 
 
 def _common_test(runs: Sequence[TrainedGenerator]) -> TestCrops:

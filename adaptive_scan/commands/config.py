@@ -30,8 +30,9 @@ class CropSettings:
 
     downsample: int = 1
     """Side of the blocks that are averaged into one pixel, so that a crop covers more of a micrograph."""
-    train_on: Literal["micrographs", "procedural"] = "micrographs"
-    """What is trained on where micrographs are given: they, or procedural crops, so that they are only tested on."""
+    train_on: Literal["micrographs", "procedural", "both"] = "micrographs"
+    """What is trained on where micrographs are given: they, or procedural crops, so that they are only tested on, or
+    as many of the one as of the other."""
     n_procedural: int = 20_000
     """Procedural crops to train on where there are no micrographs."""
     families: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,47 @@ def score_completers(
             if on_score is not None:
                 on_score(score)
     return scores
+
+
+def complete_scans(
+    crops: np.ndarray,
+    completers: Mapping[str, Completer],
+    *,
+    scan: str,
+    coverage: float,
+    blur: bool = True,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Completions of the scans that `score_completers` scores with the same seed and this as the first coverage.
+
+    Args:
+        crops: Shape (n_crops, S, S), in [-1, 1].
+        completers: The completers by name; those that refuse the scan are left out.
+        scan: Name of the scan, one of ``STATIC_SCANS``.
+        coverage: Nominal coverage.
+        blur: Whether targets are the crops after the 5x5 Gaussian of 2.5 px.
+        seed: Of scans that are drawn at random.
+
+    Returns:
+        Targets, shape (n_crops, S, S); partial scans, shape (n_crops, 2, S, S); and completions by name, each of shape
+        (n_crops, S, S).
+
+    Example:
+        >>> from adaptive_scan.generators import make_completer
+        >>> crops = np.zeros((2, 16, 16), np.float32)
+        >>> named = {"nearest": make_completer("nearest")}
+        >>> targets, scans, completions = complete_scans(crops, named, scan="grid", coverage=1 / 16)
+        >>> scans.shape, completions["nearest"].shape
+        ((2, 2, 16, 16), (2, 16, 16))
+    """
+    ((_, _, measured),) = _measured(crops, [scan], [coverage], seed)
+    targets = torch.from_numpy(np.ascontiguousarray(crops))[:, None]
+    targets = blur_targets(targets) if blur else targets
+    completions = {}
+    for name, completer in completers.items():
+        with contextlib.suppress(ValueError), torch.no_grad():
+            completions[name] = torch.cat([completer(part) for part in measured.split(_AT_ONCE)])[:, 0].numpy()
+    return targets[:, 0].numpy(), measured.numpy(), completions
 
 
 def _measured(

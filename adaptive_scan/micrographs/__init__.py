@@ -5,6 +5,7 @@ from __future__ import annotations
 from adaptive_scan.micrographs.crops import ArrayCrops, CropSource, MicrographCrops, materialise
 from adaptive_scan.micrographs.dataset import MicrographDataset, fingerprint
 from adaptive_scan.micrographs.errors import MicrographError
+from adaptive_scan.micrographs.mixed import MixedCrops
 from adaptive_scan.micrographs.preprocessing import (
     apply_symmetry,
     area_downsample,
@@ -22,6 +23,7 @@ __all__ = [
     "MicrographCrops",
     "MicrographDataset",
     "MicrographError",
+    "MixedCrops",
     "apply_symmetry",
     "area_downsample",
     "blur_target",

@@ -25,7 +25,7 @@ from adaptive_scan.commands.folders import read_config, read_json
 from adaptive_scan.commands.keeping import make_logger, picture_strip
 from adaptive_scan.commands.runs import load_run
 from adaptive_scan.generators import ResidualGenerator
-from adaptive_scan.micrographs import ArrayCrops
+from adaptive_scan.micrographs import ArrayCrops, MixedCrops
 from adaptive_scan.specimens import procedural_crops
 from adaptive_scan.specimens.imaging import IMAGINGS
 
@@ -202,6 +202,13 @@ def test_procedural_training_is_tested_on_the_micrographs_that_training_on_them_
     assert isinstance(on_crops.train, ArrayCrops)
     assert np.array_equal(on_crops.train.crops, expected)
     assert "train_hashes" not in on_crops.description  # a later comparison leaves nothing out
+    on_both = load_data(dataclasses.replace(config, data=dataclasses.replace(settings, train_on="both")))
+    assert np.array_equal(on_both.test.crops, on_pictures.test.crops)
+    assert on_both.description == {**on_pictures.description, **on_crops.description}
+    assert isinstance(on_both.train, MixedCrops)
+    crops = on_both.train.take(np.array([[1, 2, 0, 0, 0], [0, 0, 3, 4, 0]]))
+    assert np.array_equal(crops[:1], expected[2:])
+    assert np.array_equal(crops[1:], on_pictures.train.take(np.array([[0, 3, 4, 0]])))
 
 
 def test_families_and_imaging_decide_the_procedural_crops() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from adaptive_scan.evaluation.completion import CompletionScore, blurred, score_completers
+from adaptive_scan.evaluation.completion import CompletionScore, blurred, complete_scans, score_completers
+from adaptive_scan.evaluation.completion_figures import completions_figure
 from adaptive_scan.generators import blur_targets, make_completer
 
 
@@ -90,3 +91,27 @@ def test_blurred_pictures_are_blurred_as_targets_are() -> None:
 def test_unknown_scans_and_impossible_coverages_are_refused(settings: dict[str, list[object]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         score_completers(crops_of(), {}, **settings)  # type: ignore[arg-type]
+
+
+def test_the_figure_names_its_columns_and_draws_the_spectrum_of_every_completer() -> None:
+    crops = crops_of(3, 48)
+    completers = {name: make_completer(name) for name in ("nearest", "linear", "infill", "area", "bilinear")}
+    targets, scans, completions = complete_scans(crops, completers, scan="grid", coverage=1 / 16)
+    figure = completions_figure(crops, targets, scans, completions, n_rows=2)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["crop", "measured", "target", "nearest", "linear", "infill", "area"]
+    spectra = {line.get_label(): line.get_ydata() for line in figure.axes[-1].lines}
+    assert list(spectra) == ["crop", "target", *completers]
+    # relative to the target's lowest frequency: a blurred picture of noise has lost its highest
+    assert spectra["target"][0] == 0.0
+    assert spectra["target"][-1] < spectra["crop"][-1] - 10.0
+    shown = figure.axes[0].images[0].get_array()
+    assert np.allclose(shown[..., 0], 0.5 * crops[0] + 0.5)
+
+
+def test_completions_are_those_that_are_scored() -> None:
+    crops = crops_of(3)
+    completers = {"nearest": make_completer("nearest")}
+    targets, _, completions = complete_scans(crops, completers, scan="random", coverage=1 / 16, seed=4)
+    (score,) = score_completers(crops, completers, scans=["random"], coverages=[1 / 16], seed=4)
+    assert 10 * np.square(completions["nearest"] - targets).mean(axis=(1, 2)) == pytest.approx(score.losses, rel=1e-5)
