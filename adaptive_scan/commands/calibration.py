@@ -16,6 +16,7 @@ from adaptive_scan.commands.errors import InputError, TrainingFailedError
 from adaptive_scan.commands.folders import (
     CONFIG,
     GENERATOR,
+    check_new,
     check_same_data,
     make_folder,
     read_config,
@@ -52,7 +53,7 @@ class CalibrationConfig:
     run: Path
     """Run folder that train_rdpg or train_generator wrote."""
     out: Path | None = None
-    """Folder for the files; without it the run folder."""
+    """New or empty folder for the files; without it the run folder, where an earlier calibration is replaced."""
     micrographs: Path | None = None
     """Where the micrographs of the run lie now, if they were moved."""
     n_updates: int = 1_000
@@ -319,13 +320,14 @@ def calibrate_generator(config: CalibrationConfig) -> dict[str, Any]:
         What the JSON holds.
 
     Raises:
-        InputError: If the run or its micrographs cannot be used.
+        InputError: If the folder has something in it, or the run or its micrographs cannot be used.
         FileContentError: If a file of the run or of the micrographs cannot be read.
         TrainingFailedError: If the training of the head diverges.
     """
     from adaptive_scan.commands.building import load_data, make_device, report_skipped, use_threads
     from adaptive_scan.generators.uncertainty import completer_fingerprint, fit_scale, save_error_head
 
+    check_new(config.out)
     device = make_device(config.device)
     run = load_generator_run(config.run, device)
     use_threads(run.config.n_threads)

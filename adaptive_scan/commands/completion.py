@@ -17,7 +17,7 @@ from adaptive_scan.commands.arguments import parse_config
 from adaptive_scan.commands.building import TestCrops, use_threads
 from adaptive_scan.commands.config import check_not_negative
 from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
-from adaptive_scan.commands.folders import make_folder
+from adaptive_scan.commands.folders import check_new, make_folder
 from adaptive_scan.commands.held_out import TrainedGenerator, trained_generator
 from adaptive_scan.commands.tables import print_whole
 from adaptive_scan.evaluation.completion import CompletionScore, blurred, complete_scans, score_completers
@@ -25,6 +25,7 @@ from adaptive_scan.evaluation.completion_figures import completions_figure
 from adaptive_scan.evaluation.figures import save_figure
 from adaptive_scan.files import write_atomically, write_json
 from adaptive_scan.generators import COMPLETERS, Completer, load_generator, make_completer
+from adaptive_scan.scans import STATIC_SCANS
 
 _COLUMNS = ("scan", "coverage", "completer", "rmse", "low", "high", "mean_loss", "milliseconds", "n_crops", "n_groups")
 
@@ -53,8 +54,11 @@ class CompletionConfig:
     def __post_init__(self) -> None:
         check_not_negative(self, "n_threads", "seed")
         for name in self.completers:
-            if name.rstrip("+") not in COMPLETERS:
+            if name.removesuffix("+") not in COMPLETERS:
                 raise ValueError(f"completers: got {name!r}; expected some of {', '.join(COMPLETERS)}")
+        for name in self.scans:
+            if name not in STATIC_SCANS:
+                raise ValueError(f"scans: got {name!r}; expected some of {', '.join(STATIC_SCANS)}")
         for coverage in self.coverages:
             if not 0 < coverage <= 1:
                 raise ValueError(f"coverages: got {coverage}; expected more than 0 and at most 1")
@@ -81,6 +85,7 @@ def compare_completers_command(config: CompletionConfig) -> None:
         InputError: If a folder is no run, the runs held out different pictures, or a scan is unknown.
         FileContentError: If a file of a run or of the micrographs cannot be used.
     """
+    check_new(config.out)
     use_threads(config.n_threads)
     runs = [trained_generator(folder, skip_bad=config.skip_bad) for folder in config.run]
     test = _common_test(runs)
@@ -143,7 +148,7 @@ def _completers(config: CompletionConfig, runs: Sequence[TrainedGenerator]) -> d
             raise InputError(f"{run.folder}: found a second completer named {name!r}; expected folders of other names")
         completers[name] = load_generator(run.path)
     for name in config.completers:
-        plain = make_completer(name.rstrip("+"))
+        plain = make_completer(name.removesuffix("+"))
         completers[name] = blurred(plain) if name.endswith("+") else plain
     return completers
 

@@ -14,16 +14,10 @@ from torch import Tensor, nn
 from adaptive_scan.commands.arguments import parse_config
 from adaptive_scan.commands.config import check_positive
 from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
-from adaptive_scan.commands.folders import CONFIG, GENERATOR, read_json
+from adaptive_scan.commands.folders import CONFIG, GENERATOR, make_folder, read_json
 from adaptive_scan.files import replacing
 from adaptive_scan.generators import load_generator, read_generator_header
-from adaptive_scan.generators.export import (
-    MissingExtraError,
-    OnnxCompleter,
-    export_onnx,
-    export_program,
-    trace_generator,
-)
+from adaptive_scan.generators.export import MissingExtraError, OnnxCompleter, export_onnx, export_program
 
 LARGEST_DIFFERENCE = 1e-4
 """How far a completion of an exported generator may be from the generator's own, on [-1, 1]."""
@@ -77,25 +71,30 @@ def parse_export(arguments: list[str]) -> ExportConfig:
 def export_generator_command(config: ExportConfig) -> None:
     """Export, compare with the generator's own completions, and say where the file is.
 
-    The file takes its place only if its completions are the generator's.
+    The file takes its place only if its completions are the generator's: an ONNX file is run by onnxruntime, of a
+    ``torch.export`` program the graph that was written, for reading such a file back may need pickle.
 
     Raises:
-        InputError: If there is no such run, the size does not suit the generator or packages are missing.
+        InputError: If there is no such run, the size does not suit the generator, packages are missing, or no file can
+            be where it should go.
         FileContentError: If the file of the generator cannot be used.
         RuntimeError: If the completions differ.
     """
     path = config.generator if config.run is None else config.run / GENERATOR
     assert path is not None  # ExportConfig saw to it
+    if config.out.is_dir():
+        raise InputError(f"{config.out}: found a folder; expected a file to write")
     size = _size(config)
     network, header = load_generator(path), read_generator_header(path)
+    make_folder(config.out.parent)
     try:
         with refusals_as_input_errors(), replacing(config.out) as temporary:
             if config.format == "onnx":
                 export_onnx(network, temporary, image_size=size, header=header)
                 difference = _difference(network, OnnxCompleter(temporary), size)
             else:
-                export_program(network, temporary, image_size=size, header=header)
-                difference = _difference(network, trace_generator(network, size).module(), size)
+                program = export_program(network, temporary, image_size=size, header=header)
+                difference = _difference(network, program.module(), size)
     except MissingExtraError as error:
         raise InputError(f"format {config.format}: {error}") from error
     print(f"largest difference from the generator's own completions: {difference:.1e} (on [-1, 1])")

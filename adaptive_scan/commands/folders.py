@@ -77,11 +77,24 @@ def check_out(out: Path | None) -> None:
     Raises:
         InputError: If it has, or is no folder.
     """
+    _refuse_used(out, "a new or empty folder (or --resume)")
+
+
+def check_new(out: Path | None) -> None:
+    """Refuse a folder for new files that has something in it, for commands that resume nothing.
+
+    Raises:
+        InputError: If it has, or is no folder.
+    """
+    _refuse_used(out, "a new or empty folder")
+
+
+def _refuse_used(out: Path | None, expected: str) -> None:
     if out is None or not out.exists():
         return
     # A run killed while it wrote its first file leaves a part of it, of no use to anyone.
     if not out.is_dir() or any(not re.match(r"\..*\.tmp", file.name) for file in out.iterdir()):
-        raise InputError(f"{out}: found something there already; expected a new or empty folder (or --resume)")
+        raise InputError(f"{out}: found something there already; expected {expected}")
 
 
 def make_run_folder(out: Path | None, name: str) -> Path:

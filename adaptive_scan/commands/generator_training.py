@@ -30,7 +30,7 @@ from adaptive_scan.commands.building import (
 )
 from adaptive_scan.commands.comparing import print_comparison
 from adaptive_scan.commands.errors import InputError, TrainingFailedError, refusals_as_input_errors
-from adaptive_scan.commands.folders import GENERATOR, check_out, update_manifest
+from adaptive_scan.commands.folders import CHECKPOINT, GENERATOR, check_out, update_manifest
 from adaptive_scan.commands.generator_config import GeneratorConfig
 from adaptive_scan.commands.keeping import (
     Keeper,
@@ -57,6 +57,7 @@ from adaptive_scan.generators import (
 from adaptive_scan.generators.adversarial_training import AdversarialTrainer
 from adaptive_scan.generators.distributed import Processes, joined_processes, leave_processes
 from adaptive_scan.generators.families import PathMaker, is_adaptive
+from adaptive_scan.generators.normalisation import freeze_normalisation
 
 _N_PICTURES = 4
 
@@ -99,6 +100,8 @@ def _train(config: GeneratorConfig, device: torch.device, processes: Processes) 
         trainer.load_state_dict(state)
     elif config.start_from is None:
         trainer.initialise()
+    elif isinstance(trainer, AdversarialTrainer):
+        trainer.initialise_auxiliary()
     processes.copy_from_first(trainer.network)
     with reporting_skipped(data, folder) if processes.is_first else contextlib.nullcontext():
         _learn(trainer, config, folder)
@@ -163,8 +166,9 @@ def _make_trainer(
         GeneratorFileError: If the generator to start from cannot be read.
     """
     sizes = {name: getattr(config, name) for name in ("n_channels", "n_levels", "width", "factor")}
-    network = make_network(config.training.generator, config, **sizes)
-    if config.start_from is not None and config.resume is None:
+    network = make_network(config.training.generator, config, blurred=config.training.blur, **sizes)
+    has_checkpoint = config.resume is not None and (config.resume / CHECKPOINT).exists()
+    if config.start_from is not None and not has_checkpoint:
         _load_weights(network, config.start_from, config.training.generator)
     make: Callable[..., GeneratorTrainer] = GeneratorTrainer
     if config.needs_adversarial_trainer:
@@ -183,7 +187,7 @@ def _make_trainer(
 
 
 def _load_weights(network: nn.Module, path: Path, kind: str) -> None:
-    """Fill a network with the weights of a generator file.
+    """Fill a network with the weights of a generator file; normalisations that a game froze there learn again.
 
     Raises:
         InputError: If the file holds another network.
@@ -195,6 +199,7 @@ def _load_weights(network: nn.Module, path: Path, kind: str) -> None:
         said, expected = (f"a {kind} generator with {config or 'no settings'}" for kind, config in (found, wanted))
         raise InputError(f"{path}: found {said}; expected {expected}")
     network.load_state_dict(load_generator(path).state_dict())
+    freeze_normalisation(network, frozen=False)
 
 
 def _policy_of(folder: Path, config: GeneratorConfig) -> Run:
@@ -308,6 +313,8 @@ class _GeneratorKeeper:
                     self.agreed.asked = processes.any(self.asked.asked)
                 self.keeper.reached(self.trainer.step)
             self.losses.append(self.trainer.update())
+            # Nothing follows in which the others take part, so they need not agree.
+            self.agreed.asked = self.asked.asked
             self.keeper.finish(self.trainer.step)
         except KeyboardInterrupt:
             processes.wait()

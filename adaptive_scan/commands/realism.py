@@ -15,7 +15,7 @@ from tqdm import tqdm
 from adaptive_scan.commands.arguments import parse_config
 from adaptive_scan.commands.config import check_positive
 from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.folders import make_folder
+from adaptive_scan.commands.folders import check_new, make_folder
 from adaptive_scan.evaluation.figures import save_figure
 from adaptive_scan.evaluation.realism import (
     DISTANCES,
@@ -170,8 +170,7 @@ def compare_specimens(config: RealismConfig) -> dict[str, Any]:
         InputError: If the folder has something in it, or the micrographs are too few.
         MicrographError: If they cannot be read.
     """
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise InputError(f"{config.out}: found something there already; expected a new or empty folder")
+    check_new(config.out)
     dataset = MicrographDataset(config.micrographs)
     crops, groups = real_crops(config, dataset)
     folder = make_folder(config.out)

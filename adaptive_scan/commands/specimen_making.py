@@ -17,8 +17,7 @@ from tqdm import tqdm
 from adaptive_scan._version import __version__
 from adaptive_scan.commands.arguments import parse_config
 from adaptive_scan.commands.config import check_positive
-from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.folders import make_folder
+from adaptive_scan.commands.folders import check_new, make_folder
 from adaptive_scan.files import replacing, write_atomically, write_npz
 from adaptive_scan.micrographs.splits import MANIFEST_NAME
 from adaptive_scan.specimens.recipes import SPECIMEN_FAMILIES, make_specimen
@@ -94,8 +93,7 @@ def make_specimens(config: SpecimenConfig) -> Path:
     Raises:
         InputError: If the folder has something in it or cannot be made.
     """
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise InputError(f"{config.out}: found something there already; expected a new or empty folder")
+    check_new(config.out)
     folder = make_folder(config.out)
     draws = np.random.default_rng(config.seed)
     families = draws.integers(len(config.family), size=config.n)

@@ -21,8 +21,8 @@ from adaptive_scan.commands.arguments import parse_config
 from adaptive_scan.commands.building import make_device, report_skipped, use_threads
 from adaptive_scan.commands.config import check_not_negative, check_positive
 from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.folders import make_run_folder
-from adaptive_scan.commands.tables import print_whole
+from adaptive_scan.commands.folders import check_new, make_run_folder
+from adaptive_scan.commands.tables import note_unknown_training, print_whole
 from adaptive_scan.evaluation.supersampling import (
     STRIDES,
     CellCompleter,
@@ -217,11 +217,11 @@ def compare_supersampling(config: SupersamplingConfig) -> tuple[Path, dict[str, 
         InputError: If the folder has something in it, or generators do not go with the size.
         FileContentError: If a file of micrographs or of a generator cannot be used.
     """
-    if config.out is not None and config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise InputError(f"{config.out}: found something there already; expected a new or empty folder")
+    check_new(config.out)
     use_threads(config.n_threads)
     methods = compared_methods(config)
     places = choose_places(config, multiple=math.lcm(*(getattr(method, "stride", 1) for method in methods.values())))
+    note_unknown_training(config.generator)
     folder = make_run_folder(config.out, "supersampling")
     run = partial(
         supersampling_errors,

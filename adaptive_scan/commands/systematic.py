@@ -33,10 +33,10 @@ from adaptive_scan.commands.config import (
     check_scan_names,
 )
 from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
-from adaptive_scan.commands.folders import MANIFEST, POLICY, make_folder, make_run_folder, read_json
+from adaptive_scan.commands.folders import MANIFEST, POLICY, check_new, make_run_folder, read_json
 from adaptive_scan.commands.held_out import TrainedGenerator, trained_generator, without_trained
 from adaptive_scan.commands.runs import load_run
-from adaptive_scan.commands.tables import print_whole
+from adaptive_scan.commands.tables import note_unknown_training, print_whole
 from adaptive_scan.evaluation import Contender, static_contenders
 from adaptive_scan.evaluation.figures import save_figure
 from adaptive_scan.evaluation.systematic import (
@@ -283,8 +283,7 @@ def measure_errors_command(config: ErrorsConfig) -> None:
         InputError: If settings do not go together, or there is no such run or no picture left.
         FileContentError: If a generator or a file of micrographs cannot be used.
     """
-    if config.out is not None and config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise InputError(f"{config.out}: found something there already; expected a new or empty folder")
+    check_new(config.out)
     device = make_device(config.device)
     use_threads(config.n_threads)
     run = None if config.run is None else trained_generator(config.run, skip_bad=config.skip_bad)
@@ -292,8 +291,8 @@ def measure_errors_command(config: ErrorsConfig) -> None:
         settings = _settings(config, run)
     contenders = _contenders(config, settings, run)
     completers = _completers(config, run, settings.geometry.image_size, device)
-    for path in config.generator if config.micrographs is not None else ():
-        print(f"note: {path} does not say which pictures it was trained on; errors on those would be too small")
+    if config.micrographs is not None or (run is not None and run.config.micrographs is not None):
+        note_unknown_training(config.generator)
     n_crops, batches = _batches(config, settings, run)
     with refusals_as_input_errors():
         found = measure_errors(
@@ -307,7 +306,7 @@ def measure_errors_command(config: ErrorsConfig) -> None:
             device=device,
             seed=config.seed,
         )
-    folder = make_run_folder(None, "errors") if config.out is None else make_folder(config.out)
+    folder = make_run_folder(config.out, "errors")
     report = _report(found, config, settings)
     files = _write(report, found, folder)
     print_whole(_table(report["measured"]))

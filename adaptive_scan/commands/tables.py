@@ -1,6 +1,9 @@
-"""Tables on the terminal."""
+"""Tables and notes on the terminal."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -17,3 +20,14 @@ def print_whole(table: Table) -> None:
     console = Console()
     needed = Measurement.get(console, console.options.update(width=1_000), table).maximum
     Console(width=max(console.width, needed)).print(table)
+
+
+def note_unknown_training(generators: Sequence[Path]) -> None:
+    """Say of generator files, which come without a run, that their errors on micrographs may be too small.
+
+    Example:
+        >>> note_unknown_training([Path("a.safetensors")])
+        note: a.safetensors does not say which pictures it was trained on; errors on those would be too small
+    """
+    for path in generators:
+        print(f"note: {path} does not say which pictures it was trained on; errors on those would be too small")

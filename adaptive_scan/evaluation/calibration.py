@@ -343,7 +343,7 @@ class CalibrationBands(NamedTuple):
     Attributes:
         error: Of the expected calibration error.
         relative_error: Of the relative one.
-        observed: Of the observed RMSE of each bin, shape (2, n_bins).
+        observed: Of the observed RMSE of each bin, shape (2, n_bins); NaN where some resample has no pixel of the bin.
     """
 
     error: tuple[float, float]
@@ -382,12 +382,13 @@ def bootstrap_calibration(
     tail = [0.5 * (1.0 - _CONFIDENCE), 0.5 * (1.0 + _CONFIDENCE)]
     gaps, levels = _weighted_gap(resampled), _level(resampled)
     relative = np.divide(gaps, levels, out=np.zeros_like(gaps), where=levels > 0)
+    observed = np.where(resampled.weights > 0, resampled.observed, np.nan)
     lower, upper = np.quantile(gaps, tail)
     relative_lower, relative_upper = np.quantile(relative, tail)
     return CalibrationBands(
         (float(lower), float(upper)),
         (float(relative_lower), float(relative_upper)),
-        np.quantile(resampled.observed, tail, axis=0),
+        np.quantile(observed, tail, axis=0),
     )
 
 
@@ -402,7 +403,8 @@ def calibration_summary(sample: ErrorSample, rng: np.random.Generator, *, n_bins
     Returns:
         ``n_scans``, ``n_groups``, ``rmse`` and ``predicted_rmse`` (root mean squares over scans), ``ece``,
         ``relative_ece`` and their 95 % intervals, ``coverage`` and ``nominal_coverage`` by number of standard
-        deviations, ``ause``, ``rank_correlation`` of the scans' predicted and true RMSE, and ``reliability``.
+        deviations, ``ause``, ``rank_correlation`` of the scans' predicted and true RMSE, and ``reliability``. Missing
+        intervals and ends of intervals are None.
 
     Example:
         >>> errors = np.array([[0.2, -0.2], [0.4, -0.4]])
@@ -428,10 +430,15 @@ def calibration_summary(sample: ErrorSample, rng: np.random.Generator, *, n_bins
         "reliability": {
             "predicted": (0.5 * curve.predicted).tolist(),
             "observed": (0.5 * curve.observed).tolist(),
-            "observed_interval": None if bands is None else (0.5 * bands.observed).tolist(),
+            "observed_interval": None if bands is None else [_numbers(0.5 * ends) for ends in bands.observed],
             "weights": curve.weights.tolist(),
         },
     }
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    """Values for JSON, None where there is none."""
+    return [None if np.isnan(value) else value for value in values.tolist()]
 
 
 def calibration_figure(samples: Mapping[str, ErrorSample], rng: np.random.Generator, *, n_bins: int = N_BINS) -> Figure:

@@ -105,7 +105,7 @@ def score_completers(
         Scores, by scan, coverage and completer in the order given.
 
     Raises:
-        ValueError: If a scan is unknown, or a coverage out of range.
+        ValueError: If a scan is unknown, a coverage out of range, or a completer refuses every scan.
 
     Example:
         >>> from adaptive_scan.generators import make_completer
@@ -122,15 +122,20 @@ def score_completers(
             raise ValueError(f"coverages holds {coverage}; expected more than 0 and at most 1")
     targets = torch.from_numpy(np.ascontiguousarray(crops))[:, None]
     targets = blur_targets(targets) if blur else targets
-    scores = []
+    scores: list[CompletionScore] = []
+    refusals: dict[str, ValueError] = {}
     for scan, coverage, measured in _measured(crops, scans, coverages, seed):
         for name, completer in completers.items():
-            score = _score(scan, coverage, name, completer, measured, targets)
-            if score is None:
+            try:
+                score = _score(scan, coverage, name, completer, measured, targets)
+            except ValueError as error:
+                refusals[name] = error
                 continue
             scores.append(score)
             if on_score is not None:
                 on_score(score)
+    for name in refusals.keys() - {score.completer for score in scores}:
+        raise ValueError(f"completer {name!r} refuses every scan: {refusals[name]}") from refusals[name]
     return scores
 
 
@@ -192,14 +197,11 @@ def _measured(
 
 def _score(
     scan: str, coverage: float, name: str, completer: Completer, measured: Tensor, targets: Tensor
-) -> CompletionScore | None:
-    """The score, or None where the completer refuses the scan."""
+) -> CompletionScore:
+    """The score; a ValueError is the completer's own."""
     losses = []
-    try:
-        with torch.no_grad():
-            completer(measured[:1])  # compilation and caches are not part of the cost
-    except ValueError:
-        return None
+    with torch.no_grad():
+        completer(measured[:1])  # compilation and caches are not part of the cost
     begin = time.perf_counter()
     for part, target in zip(measured.split(_AT_ONCE), targets.split(_AT_ONCE), strict=True):
         with torch.no_grad():

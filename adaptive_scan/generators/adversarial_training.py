@@ -227,6 +227,10 @@ class AdversarialTrainer(GeneratorTrainer):
     def initialise(self) -> None:
         """As in ``GeneratorTrainer``, and the auxiliary trainer by the features of the same first batch."""
         super().initialise()
+        self.initialise_auxiliary()
+
+    def initialise_auxiliary(self) -> None:
+        """Initialise the auxiliary trainer alone, where there is one, for a generator whose weights are not new."""
         if self.auxiliary is None:
             return
         assert isinstance(self.network, TwoStageGenerator)

@@ -80,7 +80,8 @@ def deconvolve(
         if not (math.isfinite(rate) and rate > 0):
             raise ValueError(f"{name} is {rate}; expected a finite number above 0")
     blurred = blurred.detach()
-    with torch.enable_grad():
+    # gradients are needed whatever mode the completion was made in
+    with torch.inference_mode(False), torch.enable_grad():
         pictures = blurred.clone().requires_grad_()
         optimiser = torch.optim.Adam([pictures], lr=learning_rate, eps=_EPSILON)
         best = blurred.clone()

@@ -99,7 +99,7 @@ def export_program(
     *,
     image_size: int,
     header: Mapping[str, Any] | None = None,
-) -> None:
+) -> ExportedProgram:
     """Write a network as a ``torch.export`` program, which PyTorch runs without this package.
 
     ``torch.export.load(path).module()`` completes partial scans; the header is the extra file `HEADER_FILE`.
@@ -110,6 +110,9 @@ def export_program(
         image_size: Side S of the partial scans [px].
         header: Header of the generator's file, as `read_generator_header` gives it.
 
+    Returns:
+        The program that the file holds.
+
     Raises:
         ValueError: If the suffix is another one or the network does not take pictures of this size.
         OSError: If the file cannot be written.
@@ -118,6 +121,7 @@ def export_program(
     program = trace_generator(network, image_size)
     with replacing(path) as temporary, _quiet():
         torch.export.save(program, temporary, extra_files={HEADER_FILE: _header_text(header, image_size)})
+    return program
 
 
 def export_onnx(

@@ -60,7 +60,7 @@ class GeneratorTraining:
         beta1: Decay of Adam's mean of the gradients.
         final_beta1: Where it goes in eight equal steps over the second half of the updates.
         weight_decay: Decoupled weight decay.
-        max_grad_norm: Bound of the norm of all gradients together; none without it.
+        max_grad_norm: Bound of the norm of all gradients of a network together; none without it.
         ema_decay: Decay of the exponential moving average of the weights, which is then what is saved and judged; 0 for
             no average.
         loss_scale: Factor on the mean squared error in [-1, 1] that is followed; it matters beside bounds and other
@@ -306,7 +306,7 @@ def generator_step(
         belong to, shape (n_scans, 1, S, S); both detached.
 
     Raises:
-        FloatingPointError: If a loss is not finite; the network is left as it was.
+        FloatingPointError: If a loss is not finite; the weights are left as they were.
 
     Example:
         >>> network = GENERATORS["unet"](n_channels=4, n_levels=1)
@@ -422,7 +422,8 @@ class GeneratorTrainer:
             raise ValueError(f"adversarial_share is {settings.adversarial_share}; expected 0 for supervised training")
         self.device = torch.device(device)
         self.network = network.to(self.device).train()
-        if processes.n_processes > 1:
+        if processes.n_processes > 1 or settings.adversarial_share:
+            # These can be frozen, as adversarial updates do, and are so whatever the number of processes.
             share_batch_statistics(self.network)
         self.crops = crops
         self.geometry = geometry
@@ -595,7 +596,7 @@ class GeneratorTrainer:
             Losses of the whole batch before the update, shape (batch_size,), on the trainer's device.
 
         Raises:
-            FloatingPointError: If a loss is not finite; the network is left as it was.
+            FloatingPointError: If a loss is not finite; the weights are left as they were.
         """
         self.set_rates()
         batch = self.draw_batch()

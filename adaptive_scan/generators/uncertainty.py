@@ -457,10 +457,11 @@ def completer_fingerprint(completer: Completer) -> str:
     """What tells completers apart: a hash of a network's class, configuration and weights, or a plain one's settings.
 
     Args:
-        completer: A network, or an object whose settings are attributes of plain types, or a function.
+        completer: A network, or an object whose settings are attributes of plain types or completers, or a function.
 
     Returns:
-        SHA-256 in hexadecimal digits; that of a completer without weights stands for its class and settings.
+        SHA-256 in hexadecimal digits; that of a completer without weights stands for its class and settings, that of a
+        function for its name alone.
 
     Example:
         >>> from adaptive_scan.generators import LinearCompleter, NearestCompleter
@@ -484,10 +485,10 @@ def _settings(completer: Completer) -> list[tuple[str, Any]]:
         return sorted(getattr(completer, "config", {}).items())
     settings: list[tuple[str, Any]] = []
     for name, value in sorted(getattr(completer, "__dict__", {}).items()):
-        if isinstance(value, nn.Module):
-            settings.append((name, completer_fingerprint(value)))
-        elif isinstance(value, bool | int | float | str):
+        if isinstance(value, bool | int | float | str):
             settings.append((name, value))
+        elif callable(value):
+            settings.append((name, completer_fingerprint(value)))
     return settings
 
 

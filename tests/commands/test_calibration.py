@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaptive_scan.commands import calibrate_generator_main
+from adaptive_scan.commands import building, calibrate_generator_main
 from adaptive_scan.commands.calibration import ScanKind, calibration_table, halves, load_generator_run
 from adaptive_scan.commands.errors import InputError
 from adaptive_scan.commands.folders import read_json
@@ -109,12 +110,30 @@ def test_scans_cut_short_are_the_beginnings_of_whole_ones(rng: np.random.Generat
 
 
 def test_held_out_crops_of_one_group_cannot_be_halved(
-    calibrate: Command, finished_on_micrographs: tuple[Path, Path], tmp_path: Path, complaint: Callable[[], str]
+    calibrate: Command,
+    finished_run: Path,
+    tmp_path: Path,
+    complaint: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run, _ = finished_on_micrographs
-    assert calibrate("--run", run, "--out", tmp_path / "made", *FEW) == 2
-    assert complaint().startswith("error: run: found held-out crops of one group, 'good_")
+    def of_one_group(config: building.DataConfig) -> building.TestCrops:
+        test = procedural_test_crops(config)
+        return dataclasses.replace(test, groups=["one"] * len(test.groups))
+
+    procedural_test_crops = building.procedural_test_crops
+    monkeypatch.setattr(building, "procedural_test_crops", of_one_group)
+    assert calibrate("--run", finished_run, "--out", tmp_path / "made", *FEW) == 2
+    assert complaint().startswith("error: run: found held-out crops of one group, 'one'; expected at least two groups")
     assert not (tmp_path / "made").exists()
+
+
+def test_a_folder_that_has_something_in_it_is_left_as_it_is(
+    calibrate: Command, finished_run: Path, tmp_path: Path, complaint: Callable[[], str]
+) -> None:
+    (tmp_path / "calibration.json").write_text("mine")
+    assert calibrate("--run", finished_run, "--out", tmp_path, *FEW) == 2
+    assert complaint() == f"error: {tmp_path}: found something there already; expected a new or empty folder"
+    assert (tmp_path / "calibration.json").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

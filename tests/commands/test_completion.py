@@ -79,4 +79,9 @@ def test_what_it_cannot_use_is_refused_in_one_line(
     assert compare_completers("--run", finished_run, *out, "--coverages", "2") == 2
     assert "coverages: got 2.0; expected more than 0 and at most 1" in complaint()
     assert compare_completers("--run", finished_run, *out, "--scans", "star") == 2
-    assert "scans holds 'star'; expected some of spiral" in complaint()
+    assert "scans: got 'star'; expected some of spiral" in complaint()
+    assert compare_completers("--run", finished_run, *out, "--completers", "linear++") == 2
+    assert "completers: got 'linear++'" in complaint()
+    assert not (tmp_path / "out").exists()
+    assert compare_completers("--run", finished_run, "--out", finished_run) == 2
+    assert "expected a new or empty folder" in complaint()

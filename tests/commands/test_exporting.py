@@ -12,6 +12,7 @@ import torch
 from adaptive_scan.commands import export_generator_main
 from adaptive_scan.commands import exporting as exporting_module
 from adaptive_scan.generators import UNetGenerator, load_generator, read_generator_header, save_generator
+from adaptive_scan.generators import export as export_module
 from adaptive_scan.generators.export import MissingExtraError, OnnxCompleter
 
 Export = Callable[..., int]
@@ -53,11 +54,11 @@ def test_an_onnx_file_has_the_completions_and_the_header_of_the_generator(
     torch.testing.assert_close(completer(scans), load_generator(generator_file)(scans), rtol=0, atol=1e-4)
 
 
-def test_a_program_takes_the_size_of_the_run(
-    export_generator: Export, finished_on_micrographs: tuple[Path, Path], tmp_path: Path
-) -> None:
-    run, _ = finished_on_micrographs
-    out = tmp_path / "net.pt2"
+def test_a_program_takes_the_size_of_the_run(export_generator: Export, generator_file: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "exported" / "net.pt2"
+    run.mkdir()
+    generator_file.rename(run / "generator.safetensors")
+    (run / "config.json").write_text('{"geometry": {"image_size": 16}}')
     assert export_generator("--run", run, "--format", "torch", "--out", out) == 0
     completer = torch.export.load(out).module()
     scans = torch.zeros(3, 2, 16, 16)
@@ -69,9 +70,11 @@ def test_a_program_takes_the_size_of_the_run(
 def test_a_file_whose_completions_differ_does_not_take_its_place(
     generator_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting_module, "LARGEST_DIFFERENCE", -1.0)
+    trace = export_module.trace_generator
+    wrong = torch.nn.Sequential(torch.nn.Conv2d(2, 1, 1))
+    monkeypatch.setattr(export_module, "trace_generator", lambda network, size: trace(wrong, size))
     config = exporting_module.ExportConfig(tmp_path / "net.pt2", generator=generator_file, format="torch", size=16)
-    with pytest.raises(RuntimeError, match=r"exported completions differ by .*; expected at most -1\.0"):
+    with pytest.raises(RuntimeError, match=r"exported completions differ by .*; expected at most 0\.0001"):
         exporting_module.export_generator_command(config)
     assert [file.name for file in tmp_path.iterdir()] == ["net.safetensors"]
 
@@ -108,6 +111,16 @@ def test_bad_requests_end_in_one_line(
 ) -> None:
     assert export_generator(*arguments) == 2
     assert complaint().startswith(f"error: {message}")
+
+
+def test_places_where_no_file_can_be_are_named_in_one_line(
+    export_generator: Export, generator_file: Path, tmp_path: Path, complaint: Callable[[], str]
+) -> None:
+    (tmp_path / "folder.onnx").mkdir()
+    assert export_generator("--generator", generator_file, "--size", 16, "--out", tmp_path / "folder.onnx") == 2
+    assert complaint() == f"error: {tmp_path / 'folder.onnx'}: found a folder; expected a file to write"
+    assert export_generator("--generator", generator_file, "--size", 16, "--out", generator_file / "a.onnx") == 2
+    assert complaint() == f"error: {generator_file}: found File exists; expected a place to make a folder"
 
 
 def test_a_size_that_does_not_suit_the_generator_ends_in_one_line(

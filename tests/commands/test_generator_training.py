@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,15 +11,26 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
 
+from adaptive_scan.commands import generator_training
 from adaptive_scan.commands.errors import InputError
 from adaptive_scan.commands.folders import CHECKPOINT, read_json
 from adaptive_scan.commands.generator_config import generator_preset_config, parse_generator_training
-from adaptive_scan.generators import GeneratorTrainer, load_generator, read_generator_header
+from adaptive_scan.generators import (
+    GeneratorTrainer,
+    TwoStageGenerator,
+    freeze_normalisation,
+    load_generator,
+    read_generator_header,
+    save_generator,
+)
+from adaptive_scan.generators.distributed import Processes
 from adaptive_scan.trees import read_tree
 
 Command = Callable[..., int]
@@ -188,6 +200,106 @@ def test_fine_tuning_starts_from_the_weights_of_a_file(
     before, after = (load_generator(path).state_dict() for path in (file, tmp_path / "tuned" / "generator.safetensors"))
     assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-20) for name in before)
     assert json.loads((tmp_path / "tuned" / "config.json").read_text())["start_from"] == str(file)
+
+
+UNMOVED = ("--n-updates", "2", "--learning-rate", "1e-30", "--final-learning-rate", "0", "--weight-decay", "0")
+
+
+def test_fine_tuning_killed_before_its_first_checkpoint_starts_from_the_file_again(
+    train_generator: Command,
+    tmp_path: Path,
+    tiny_generator: tuple[str, ...],
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(self: GeneratorTrainer) -> Tensor:
+        raise Killed
+
+    file, folder = trained / "generator.safetensors", tmp_path / "tuned"
+    with monkeypatch.context() as patch:
+        patch.setattr(GeneratorTrainer, "update", killed)
+        with pytest.raises(Killed):
+            train_generator(*tiny_generator, *UNMOVED, "--start-from", file, "--out", folder)
+    assert not (folder / CHECKPOINT).exists()
+    assert train_generator("--resume", folder) == 0
+    before, after = (load_generator(path).state_dict() for path in (file, folder / "generator.safetensors"))
+    assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-20) for name in before)
+
+
+def test_fine_tuning_two_stages_begins_with_a_scaled_auxiliary_trainer_and_normalisations_that_learn(
+    train_generator: Command, tmp_path: Path, tiny_generator: tuple[str, ...]
+) -> None:
+    network = TwoStageGenerator(width=1 / 32)
+    freeze_normalisation(network)
+    save_generator(network, tmp_path / "frozen.safetensors")
+    line = ("--generator", "two_stage", "--width", "0.03125", "--geometry.image-size", "32", "--scans", "spiral")
+    start = ("--start-from", tmp_path / "frozen.safetensors", "--out", tmp_path / "tuned")
+    assert train_generator(*tiny_generator, *line, *UNMOVED, *start) == 0
+    state = read_tree(tmp_path / "tuned" / CHECKPOINT)
+    lengths = [value for name, value in state["auxiliary"].items() if name.endswith("original0")]
+    assert len(lengths) == 2
+    assert not any(torch.isclose(value, torch.tensor(2.0).sqrt()).any() for value in lengths)
+    means = [value for name, value in state["network"].items() if name.endswith("running_mean")]
+    assert len(means) > 10
+    assert all(value.any() for value in means[:3])
+
+
+def test_a_mask_aware_network_knows_whether_targets_are_blurred(
+    train_generator: Command, tmp_path: Path, tiny_generator: tuple[str, ...]
+) -> None:
+    line = ("--generator", "mask_aware", "--n-updates", "1", "--scans", "spiral")
+    for option in ("--blur", "--no-blur"):
+        assert train_generator(*tiny_generator, *line, option, "--out", tmp_path / option) == 0
+        config = read_generator_header(tmp_path / option / "generator.safetensors")["config"]
+        assert config["blurred"] == (option == "--blur")
+
+
+class Twins(Processes):
+    """Two processes of which the other does as this one does."""
+
+    def gather(self, own: Tensor) -> Tensor:
+        return torch.stack((own, own), dim=1).flatten(0, 1)
+
+    def _average(self, tensors: list[Tensor]) -> None:
+        """The mean of equal ones."""
+
+    def copy_from_first(self, network: nn.Module) -> None:
+        """The other is equal already."""
+
+    def any(self, flag: bool) -> bool:
+        return flag
+
+    def wait(self) -> None:
+        """The other is here."""
+
+    def from_first(self, tree: Any) -> Any:
+        return tree
+
+
+def test_ctrl_c_in_the_last_update_of_several_processes_is_heard(
+    train_generator: Command,
+    tmp_path: Path,
+    tiny_generator: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    update = GeneratorTrainer.update
+
+    def update_and_interrupt(self: GeneratorTrainer) -> Tensor:
+        losses = update(self)
+        if self.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return losses
+
+    monkeypatch.setattr(GeneratorTrainer, "update", update_and_interrupt)
+    monkeypatch.setattr(
+        generator_training, "joined_processes", lambda cuda: contextlib.nullcontext(Twins(n_processes=2))
+    )
+    folder = tmp_path / "run"
+    assert train_generator(*tiny_generator, "--n-updates", "2", "--out", folder) == 130
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == f"interrupted: training is done; for the comparison go on with --resume {folder}"
+    assert read_json(folder / "manifest.json")["iterations_done"] == 2
 
 
 def test_fine_tuning_another_network_is_refused(

@@ -74,13 +74,17 @@ def test_scores_are_those_of_the_crops_and_the_same_seed_repeats_them(
 
 
 def test_squares_of_any_size_go_through_a_generator(
-    compare_supersampling: Compare, tmp_path: Path, write_micrographs: Callable[..., Path]
+    compare_supersampling: Compare,
+    tmp_path: Path,
+    write_micrographs: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pictures = write_micrographs(tmp_path / "pictures", n=2, side=39)
     write_micrographs(pictures / "larger", n=1, side=50)
     save_generator(UNetGenerator(n_channels=4, n_levels=2), tmp_path / "mine.safetensors")
     options = ("--size", "any", "--strides", 4, "--methods", "linear", "--generator", tmp_path / "mine.safetensors")
     assert compare_supersampling("--micrographs", pictures, *options, "--out", tmp_path / "out") == 0
+    assert f"note: {tmp_path / 'mine.safetensors'} does not say which pictures it was" in capsys.readouterr().out
     report, rows = _report(tmp_path / "out")
     assert [score["method"] for score in report["scores"]] == ["bilinear", "linear", "mine"]
     assert {(row["micrograph"], row["size"]) for row in rows} == {

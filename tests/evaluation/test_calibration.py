@@ -161,6 +161,21 @@ def test_bands_are_those_of_a_slow_resampling() -> None:
     assert found.error == pytest.approx(tuple(np.quantile(gaps, [0.025, 0.975])))
 
 
+def test_a_bin_that_a_resample_may_miss_has_no_band() -> None:
+    # One group alone has large predicted errors; a resample without it says nothing of them, least of all that
+    # nothing was wrong there.
+    predicted = np.concatenate((np.full((5, 40), 0.1), np.full((1, 40), 0.9)))
+    errors = predicted * np.random.default_rng(0).normal(size=predicted.shape)
+    sample = ErrorSample(predicted, errors, np.full(6, 0.1), np.full(6, 0.1), np.arange(6))
+    bands = bootstrap_calibration(sample, np.random.default_rng(1), n_bins=12)
+    assert bands is not None
+    assert np.isnan(bands.observed).tolist() == [[False, True]] * 2
+    assert (bands.observed[:, 0] > 0.05).all()
+    lower, upper = calibration_summary(sample, np.random.default_rng(1), n_bins=12)["reliability"]["observed_interval"]
+    assert lower == [pytest.approx(0.5 * bands.observed[0, 0], rel=0.05), None]
+    assert upper[1] is None
+
+
 def test_one_group_has_no_interval() -> None:
     sample = make_sample(n_groups=1)
     assert bootstrap_calibration(sample, np.random.default_rng(0)) is None

@@ -65,6 +65,8 @@ def test_a_completer_that_refuses_a_scan_has_no_score_there() -> None:
         ("grid", "nearest"),
         ("spiral", "nearest"),
     ]
+    with pytest.raises(ValueError, match="completer 'grids' refuses every scan: measured pixels are no grid"):
+        score_completers(crops_of(), completers, scans=["spiral"], coverages=[1 / 16])
 
 
 def test_ratio_of_rmse() -> None:

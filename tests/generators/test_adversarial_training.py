@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from adaptive_scan.generators import (
     GeneratorTrainer,
     GeneratorTraining,
+    ResidualGenerator,
     blur_targets,
     completion_loss,
     make_generator,
@@ -362,6 +363,23 @@ def test_normalisation_learns_in_the_supervised_part_and_is_frozen_in_the_game()
     trainer.update()
     assert _are_equal(middle, means())
     assert {"auxiliary", "adversarial"} <= trainer.report.keys()
+
+
+def test_plain_batch_normalisation_is_frozen_in_the_game_with_one_process_as_with_several() -> None:
+    settings = dataclasses.replace(SETTINGS, n_updates=2)
+    network = ResidualGenerator(width=1 / 8)
+    names = network.state_dict().keys()
+    trainer = AdversarialTrainer(network, _crops(16), ScanGeometry(16, 6, 4), settings, adversarial=SMALL)
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert len(layers) > 10
+    statistics: list[list[Tensor]] = []
+    for _ in range(3):
+        statistics.append([part.clone() for layer in layers for part in (layer.running_mean, layer.running_var)])
+        if len(statistics) < 3:
+            trainer.update()
+    assert not _are_equal(statistics[0], statistics[1])
+    assert _are_equal(statistics[1], statistics[2])
+    assert network.state_dict().keys() == names
 
 
 def test_rates_of_all_optimisers() -> None:

@@ -88,6 +88,14 @@ def test_argument_gets_no_gradient_and_is_kept(sharp: Tensor) -> None:
     assert not torch.equal(found, kept)
 
 
+def test_completions_made_in_inference_mode_are_deconvolved_in_it_and_outside(sharp: Tensor) -> None:
+    expected = deconvolve(blur_targets(sharp), n_steps=3)
+    with torch.inference_mode():
+        blurred = blur_targets(sharp)
+        assert torch.equal(deconvolve(blurred, n_steps=3), expected)
+    assert torch.equal(deconvolve(blurred, n_steps=3), expected)
+
+
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [

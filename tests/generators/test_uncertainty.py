@@ -23,6 +23,7 @@ from adaptive_scan.generators import (
     save_generator,
 )
 from adaptive_scan.generators.files import _write
+from adaptive_scan.generators.tiles import TiledCompleter
 from adaptive_scan.generators.uncertainty import (
     ERROR_HEADER,
     CompleterWithError,
@@ -260,6 +261,7 @@ def test_fingerprints_tell_completers_apart_by_weights_and_settings() -> None:
         same.correction.bias[0] += 1e-7
     different = [one, same, other, NearestCompleter(), LinearCompleter(), Weighted(1.0), Weighted(2.0)]
     different += [Weighted(1.0, one), Weighted(1.0, other)]
+    different += [TiledCompleter(inside, 16, 4) for inside in (NearestCompleter(), LinearCompleter(), one)]
     assert len({completer_fingerprint(completer) for completer in different}) == len(different)
     assert completer_fingerprint(Weighted(1.0)) == completer_fingerprint(Weighted(1.0))
 
