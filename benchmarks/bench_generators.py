@@ -34,7 +34,7 @@ NETWORKS: dict[str, tuple[str, dict[str, float], int, int]] = {
     "two_stage, a quarter of the width": ("two_stage", {"width": 0.25}, 256, 1),
     "supersampling, a quarter of the width": ("supersampling", {"factor": 4, "width": 0.25}, 256, 1),
 }
-STEPS = 40
+STEPS = {"quick": 40, "ede96": 12}
 
 
 def main() -> None:
@@ -53,8 +53,9 @@ def main() -> None:
     rows = [_row(name, ceiling, arguments.n_repeats) for name in NETWORKS]
     print(f"\n{machine()}, one thread; ms per picture\n\n{markdown_table(columns, rows)}")
     if arguments.processes:
-        one, two = updates_per_second(1), updates_per_second(2)
-        print(f"\nupdates/s at a total batch of 32: {one:.2f} by one process, {two:.2f} by two, {two / one:.2f} times")
+        for preset in STEPS:
+            one, two = updates_per_second(preset, 1), updates_per_second(preset, 2)
+            print(f"\n{preset}: {one:.2f} updates/s by one process, {two:.2f} by two, {two / one:.2f} times")
 
 
 def matrix_product() -> float:
@@ -111,18 +112,30 @@ def _passes(network: nn.Module, scans: Tensor) -> tuple[Callable[[], None], Call
     return forward, both
 
 
-def updates_per_second(n_processes: int) -> float:
-    """Updates a second of ``train_generator`` by so many processes, start and comparison left out."""
+def updates_per_second(preset: str, n_processes: int) -> float:
+    """Updates of 32 scans a second of ``train_generator`` by so many processes, start and comparison left out."""
+    few, many = STEPS[preset], 3 * STEPS[preset]
     with tempfile.TemporaryDirectory() as folder:
-        seconds = [_seconds(n_processes, n_updates, Path(folder) / str(n_updates)) for n_updates in (STEPS, 3 * STEPS)]
-    return 2 * STEPS / (seconds[1] - seconds[0])
+        seconds = [_seconds(preset, n_processes, n, Path(folder) / str(n)) for n in (few, many)]
+    return (many - few) / (seconds[1] - seconds[0])
 
 
-def _seconds(n_processes: int, n_updates: int, out: Path) -> float:
+def _seconds(preset: str, n_processes: int, n_updates: int, out: Path) -> float:
     """Wall time of a whole run [s]."""
     script = Path(__file__).parents[1] / "scripts" / "train_generator.py"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if n_processes == 2 else []
-    settings = ["--generator", "mask_aware", "--n-updates", n_updates, "--data.n-procedural", 256, "--device", "cpu"]
+    settings = [
+        "--preset",
+        preset,
+        "--generator",
+        "mask_aware",
+        "--n-updates",
+        n_updates,
+        "--data.n-procedural",
+        256,
+        "--device",
+        "cpu",
+    ]
     small = ["--data.n-procedural-test", 8, "--n-threads", 1, "--batch-size", 32, "--out", out]
     begin = time.perf_counter()
     subprocess.run(

@@ -14,8 +14,11 @@ def print_whole(table: Table) -> None:
     """Print a table; where lines are shorter than it, whole numbers on wrapped lines beat numbers that are cut off.
 
     Example:
-        >>> print_whole(Table(title="empty"))
-        empty
+        >>> table = Table("loss", box=None)
+        >>> table.add_row("0.1")
+        >>> print_whole(table)  # doctest: +NORMALIZE_WHITESPACE
+        loss
+        0.1
     """
     console = Console()
     needed = Measurement.get(console, console.options.update(width=1_000), table).maximum
