@@ -34,7 +34,7 @@ NETWORKS: dict[str, tuple[str, dict[str, float], int, int]] = {
     "two_stage, a quarter of the width": ("two_stage", {"width": 0.25}, 256, 1),
     "supersampling, a quarter of the width": ("supersampling", {"factor": 4, "width": 0.25}, 256, 1),
 }
-STEPS = {"quick": 40, "ede96": 12}
+STEPS = {"quick": 200, "ede96": 15}
 
 
 def main() -> None:
