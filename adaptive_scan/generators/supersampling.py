@@ -67,7 +67,8 @@ def cell_means(partial_scans: Tensor, factor: int) -> Tensor:
     counts = membership @ measured @ membership.T
     sums = membership @ (partial_scans[:, :1] * measured) @ membership.T
     means = sums / counts.clamp(min=1)
-    if bool((counts > 0).all()):
+    # A graph that is exported cannot branch on values.
+    if not torch.compiler.is_exporting() and bool((counts > 0).all()):
         return means
     centres = (2 * places + 1) * size // (2 * side)
     nearest = nearest_infill(partial_scans)[:, :, centres][..., centres]

@@ -35,9 +35,12 @@ SIZE = 16
 HEADER = {"format_version": 1, "kind": "unet", "config": {"n_levels": 1}, "metadata": {"n_updates": 7}}
 
 
-def trained(kind: str) -> nn.Module:
+SETTINGS: dict[str, dict[str, float]] = {"unet": {"n_channels": 4, "n_levels": 1}, "residual": {"width": 0.25}}
+
+
+def trained(kind: str, settings: dict[str, float] | None = None) -> nn.Module:
     """A small network with weights and statistics that are not those it begins with, in training mode."""
-    network = GENERATORS[kind](**({"n_channels": 4, "n_levels": 1} if kind == "unet" else {"width": 0.25}))
+    network = GENERATORS[kind](**(SETTINGS[kind] if settings is None else settings))
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -84,6 +87,29 @@ def test_onnxruntime_gives_the_same_completions(
         assert expected.std() > 0.01
         torch.testing.assert_close(completer(scans), expected, rtol=0, atol=1e-4)
     torch.testing.assert_close(completer(scans[3:4]), expected[3:4], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("mask_aware", {"n_channels": 4, "n_levels": 1}),
+        ("two_stage", {"width": 0.03}),
+        ("supersampling", {"width": 0.1, "factor": 4}),
+    ],
+)
+def test_every_generator_can_be_exported(
+    kind: str, settings: dict[str, float], tmp_path: Path, make_scans: Callable[..., Tensor]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
+    network = trained(kind, settings).eval()
+    export_onnx(network, tmp_path / "net.onnx", image_size=32)
+    scans = make_scans(3, 32, 0.1)
+    scans[0] = 0.0
+    scans[1, 1] = 1.0
+    with torch.no_grad():
+        expected = network(scans)
+    assert expected[1:].std() > 0.01
+    torch.testing.assert_close(OnnxCompleter(tmp_path / "net.onnx", n_threads=1)(scans), expected, rtol=0, atol=1e-4)
 
 
 def test_the_onnx_file_has_names_a_free_number_of_scans_and_the_header(
