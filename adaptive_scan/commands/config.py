@@ -154,8 +154,8 @@ class AgentSettings:
 class GeneratorSettings:
     """The generator that completes the scans."""
 
-    kind: Literal["unet", "residual"] = "unet"
-    """Network: the small mask-aware U-Net or the adaptive-scan paper's residual generator."""
+    kind: Literal["unet", "mask_aware", "residual"] = "unet"
+    """Network: the small U-Net, the same from the blurred infill on, or the adaptive-scan paper's residual generator."""
     n_channels: int = 32
     """Channels of the U-Net's finest level."""
     n_levels: int = 3

@@ -24,7 +24,7 @@ from adaptive_scan.commands.config import (
 from adaptive_scan.commands.folders import read_config, read_json
 from adaptive_scan.commands.keeping import make_logger, picture_strip
 from adaptive_scan.commands.runs import load_run
-from adaptive_scan.generators import ResidualGenerator
+from adaptive_scan.generators import MaskAwareGenerator, ResidualGenerator
 from adaptive_scan.micrographs import ArrayCrops, MixedCrops
 from adaptive_scan.specimens import procedural_crops
 from adaptive_scan.specimens.imaging import IMAGINGS
@@ -235,3 +235,13 @@ def test_settings_that_a_file_of_an_older_run_lacks_are_as_they_were() -> None:
     assert config_from_dict(TrainingConfig, stored) == config
     with pytest.raises(ValueError, match="unknown 'speed' of TrainingConfig"):
         config_from_dict(TrainingConfig, stored | {"speed": 1})
+
+
+@pytest.mark.parametrize("blur", [True, False])
+def test_the_mask_aware_generator_knows_whether_targets_are_blurred(blur: bool) -> None:
+    config = preset_config("quick")
+    generator = dataclasses.replace(config.generator, kind="mask_aware")
+    config = dataclasses.replace(config, generator=generator, data=dataclasses.replace(config.data, blur=blur))
+    agent = make_agent(config, ArrayCrops(np.zeros((2, 48, 48), dtype=np.float32)))
+    assert isinstance(agent.generator, MaskAwareGenerator)
+    assert agent.generator.config == {"n_channels": 24, "n_levels": 2, "blurred": blur}
