@@ -155,7 +155,7 @@ class GeneratorSettings:
     """The generator that completes the scans."""
 
     kind: Literal["unet", "mask_aware", "residual"] = "unet"
-    """Network: the small U-Net, the same from the blurred infill on, or the adaptive-scan paper's residual generator."""
+    """Network: the small U-Net, the same from the blurred infill on, or the residual one of the adaptive-scan paper."""
     n_channels: int = 32
     """Channels of the U-Net's finest level."""
     n_levels: int = 3
