@@ -50,12 +50,12 @@ from adaptive_scan.generators.supersampling import SupersamplingGenerator
 from adaptive_scan.generators.tiles import TiledCompleter
 from adaptive_scan.generators.training import (
     GeneratorTrainer,
-    GeneratorTraining,
     TrainingBatch,
     generator_step,
     make_generator,
     train_generator,
 )
+from adaptive_scan.generators.training_settings import GeneratorTraining
 from adaptive_scan.generators.uncertainty import (
     CompleterWithError,
     EnsembleCompleter,

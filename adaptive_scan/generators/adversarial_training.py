@@ -31,12 +31,12 @@ from adaptive_scan.generators.normalisation import freeze_normalisation, initial
 from adaptive_scan.generators.partial_stem import AuxiliaryTrainer, TwoStageGenerator, half_size
 from adaptive_scan.generators.training import (
     GeneratorTrainer,
-    GeneratorTraining,
     TrainingBatch,
     capped_together,
     check_losses,
     make_optimiser,
 )
+from adaptive_scan.generators.training_settings import GeneratorTraining
 from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import ScanGeometry
 
