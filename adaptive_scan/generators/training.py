@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
 from adaptive_scan.acquisition.instrument import Memoryless
+from adaptive_scan.generators.adversarial import replace_known
 from adaptive_scan.generators.augment import N_SYMMETRIES, apply_symmetries
 from adaptive_scan.generators.averaging import averaged_copy, move_average, warm_decay
 from adaptive_scan.generators.coverage import TrackedPriorities, given_priorities
@@ -374,7 +375,7 @@ class GeneratorTrainer:
     def losses_of(self, completions: Tensor, batch: TrainingBatch) -> Tensor:
         """Loss of each scan, 10 MSE, shape (n_scans,); measured pixels count as right where they are excluded."""
         if self.settings.known_pixels == "excluded":
-            completions = torch.where(batch.partial_scans[:, 1:] > 0, batch.targets, completions)
+            completions = replace_known(completions, batch.targets, batch.partial_scans)
         return completion_loss(completions, batch.targets)
 
     def followed(self, losses: Tensor, batch: TrainingBatch) -> Tensor:
