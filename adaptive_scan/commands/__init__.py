@@ -6,7 +6,7 @@ import sys
 
 COMMANDS = {
     "train": "train an actor and a generator together, then compare scans",
-    "compare": "compare the scans of a run with static ones on held-out micrographs",
+    "compare": "run a benchmark, or compare the scans of a run with static ones",
     "train-generator": "train a generator on a mixture of scans",
     "compare-completers": "compare trained generators with interpolations on static scans",
     "measure-errors": "measure where completions are wrong, by distance from path and edge",
@@ -31,6 +31,14 @@ def _train(arguments: list[str]) -> None:
 
 
 def _compare(arguments: list[str]) -> None:
+    from adaptive_scan.commands.benchmark_config import is_about_benchmarks, parse_benchmark
+
+    if is_about_benchmarks(arguments):
+        asked = parse_benchmark(arguments)
+        from adaptive_scan.commands.benchmarking import benchmark_command
+
+        benchmark_command(asked)
+        return
     from adaptive_scan.commands.arguments import parse_comparison
 
     config = parse_comparison(arguments)

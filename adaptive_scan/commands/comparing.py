@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from adaptive_scan.acquisition import Acquisition, Instrument
 from adaptive_scan.commands.building import (
@@ -23,6 +21,7 @@ from adaptive_scan.commands.config import RUN_SCANS, ComparisonConfig, check_sca
 from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
 from adaptive_scan.commands.folders import make_comparison_folder, make_folder
 from adaptive_scan.commands.held_out import held_out_crops, without_trained
+from adaptive_scan.commands.plugins import load_completer, load_policy
 from adaptive_scan.commands.runs import Run, load_run
 from adaptive_scan.commands.tables import print_whole
 from adaptive_scan.evaluation import (
@@ -33,7 +32,9 @@ from adaptive_scan.evaluation import (
     comparison_table,
     write_comparison,
 )
-from adaptive_scan.generators import make_completer
+from adaptive_scan.generators import Completer, make_completer
+
+_CLASSICAL = ("linear", "infill")
 
 
 def compare_run(
@@ -42,96 +43,91 @@ def compare_run(
     *,
     scans: Sequence[str] = RUN_SCANS,
     policies: Sequence[Contender] = (),
+    completers: Sequence[tuple[str, Completer]] = (),
     acquisition: Instrument | Acquisition | str | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Comparison:
-    """Compare the actor of a run with static scans and further policies, by its generator and by linear interpolation.
+    """Compare the actor of a run with static scans and further policies, by its generator and classical completers.
 
     Args:
         run: The trained run.
         test: Crops that it did not see.
         scans: Scans to compare; the spiral that ratios refer to is added where it is missing.
         policies: Further contenders.
+        completers: Further completers with their names, as `load_completer` returns them.
         acquisition: The instrument that all scans go through, or a preset's name; None is the run's.
         seed: Of random scans, of the instrument and of the bootstrap.
         progress: Whether to show a progress bar.
 
     Raises:
-        InputError: If a scan is unknown or a policy has the name of one.
+        InputError: If a scan is unknown, a policy or a completer has the name of another, or what one of them does is
+            refused, such as a scan of another dose.
     """
     with refusals_as_input_errors():
         check_scan_names(scans)
     names = list(dict.fromkeys([*scans, "spiral"]))
-    taken = [policy.name for policy in policies if policy.name in names]
-    if taken:
-        raise InputError(f"policy: found the name {taken[0]!r}; expected another than those of the scans")
+    judges: dict[str, Completer] = {"generator": run.generator, **{name: make_completer(name) for name in _CLASSICAL}}
+    _check_names("policy", [policy.name for policy in policies], names)
+    _check_names("completer", [name for name, _ in completers], judges)
     contenders = [
         adaptive_contender(run.config, run.policy)
         if name == "adaptive"
         else family_contender(name, run.config.geometry)
         for name in names
     ]
-    return compare_scans(
-        test.crops,
-        test.micrographs,
-        [*contenders, *policies],
-        {"generator": run.generator, **{name: make_completer(name) for name in ("linear", "infill")}},
-        geometry=run.config.geometry,
-        acquisition=run.config.acquisition if acquisition is None else acquisition,
-        groups=test.groups,
-        corners=test.corners,
-        blur_targets=run.config.data.blur,
-        second_reference="filling_path",
-        seed=seed,
-        progress=progress,
-    )
+    # Our own scans and completers are refused nothing: that would be a defect, which keeps its traceback.
+    is_ours = not policies and not completers
+    with contextlib.nullcontext() if is_ours else refusals_as_input_errors():
+        return compare_scans(
+            test.crops,
+            test.micrographs,
+            [*contenders, *policies],
+            judges | dict(completers),
+            geometry=run.config.geometry,
+            acquisition=run.config.acquisition if acquisition is None else acquisition,
+            groups=test.groups,
+            corners=test.corners,
+            blur_targets=run.config.data.blur,
+            second_reference="filling_path",
+            seed=seed,
+            progress=progress,
+        )
 
 
-def load_policy(name: str) -> Contender:
-    """A user's policy as a contender, from ``package.module:factory``; modules in the current folder are found.
-
-    The factory returns a policy with Stable-Baselines3's ``predict``, or a Contender that brings its own settings.
-
-    Raises:
-        InputError: If the name has another form, there is no such module or factory, or what it makes cannot predict.
-    """
-    module_name, _, factory_name = name.partition(":")
-    if not module_name or not factory_name:
-        raise InputError(f"policy: found {name!r}; expected package.module:factory")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        factory: Any = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"policy: found {name!r} ({error}); expected package.module:factory") from error
-    if not callable(factory):
-        raise InputError(f"policy: found that {name!r} cannot be called; expected a function that makes a policy")
-    made = factory()
-    if isinstance(made, Contender):
-        return made
-    if not hasattr(made, "predict"):
-        raise InputError(f"policy: found a {type(made).__name__} without predict; expected a policy")
-    return Contender(factory_name, policy=made)
+def _check_names(what: str, names: Iterable[str], taken: Iterable[str]) -> None:
+    """Refuse names that others have: each row of the table says by its names whose it is."""
+    known = list(taken)
+    for name in names:
+        if name in known:
+            raise InputError(f"{what}: found the name {name!r}; expected none of {', '.join(known)}, which are taken")
+        known.append(name)
 
 
 def compare_command(config: ComparisonConfig) -> None:
     """Compare the scans of a run with static ones at equal dose, on held-out micrographs.
 
     Raises:
-        InputError: If there is no such run, policy or folder, or no held-out picture.
+        InputError: If there is no such run, policy, completer or folder, or no held-out picture.
         FileContentError: If a file of the run or of the micrographs cannot be used.
     """
     device = make_device(config.device)
-    policies = [] if config.policy is None else [load_policy(config.policy)]
+    policies = [load_policy(name) for name in config.policy]
     run = load_run(config.run, device)
     use_threads(run.config.n_threads)
+    image_size = run.config.geometry.image_size
+    completers = [load_completer(name, image_size=image_size, device=device) for name in config.completer]
     test = _held_out_crops(config, run)
     folder = _folder_of(config)
     acquisition = run.config.acquisition if config.acquisition is None else config.acquisition
     comparison = compare_run(
-        run, test, scans=config.scans, policies=policies, acquisition=acquisition, seed=config.seed
+        run,
+        test,
+        scans=config.scans,
+        policies=policies,
+        completers=completers,
+        acquisition=acquisition,
+        seed=config.seed,
     )
     micrographs = run.config.micrographs if config.micrographs is None else config.micrographs
     print_comparison(

@@ -240,11 +240,14 @@ class ComparisonConfig:
     always is."""
     acquisition: InstrumentName | None = None
     """The instrument that all scans go through; without it the run's."""
-    policy: str | None = None
-    """One more policy, as package.module:factory; the factory is called without arguments."""
+    policy: tuple[str, ...] = ()
+    """Further policies, each as package.module:factory; the factory is called without arguments."""
+    completer: tuple[str, ...] = ()
+    """Further completers, in the same form; the factory makes a callable from partial scans (N, 2, S, S) to pictures
+    (N, 1, S, S)."""
     out: Path | None = None
-    """Folder for the comparison; without it the run folder or, where other pictures, scans, policies, groups,
-    instruments or seeds than the run's are asked for, a new folder in it, named by the time."""
+    """Folder for the comparison; without it the run folder or, where other pictures, scans, policies, completers,
+    groups, instruments or seeds than the run's are asked for, a new folder in it, named by the time."""
     seed: int = 0
     """Seed of random scans and of the bootstrap."""
     skip_bad: bool = False

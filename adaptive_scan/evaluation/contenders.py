@@ -14,6 +14,7 @@ import numpy as np
 
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
 from adaptive_scan.envs import ScanBatch
+from adaptive_scan.micrographs import blur_target
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, sample, static_scan
 
 PathFunction = Callable[[int, int, np.random.Generator], np.ndarray]
@@ -61,10 +62,11 @@ class Contender:
         contiguous: Whether the probe moves from each position to one nearby, so that the path can be drawn as
             a line.
         random: Whether a path function draws a new path for each crop.
+        role: One of `adaptive_scan.evaluation.results.ROLES`; "" leaves it to `effective_role`.
 
     Raises:
-        ValueError: If there is not exactly one of ``path`` and ``policy``, or if a path has environment
-            settings.
+        ValueError: If there is not exactly one of ``path`` and ``policy``, if a path has environment settings, or if
+            the role is unknown or hides that the policy peeks at the truth.
 
     Example:
         >>> Contender("diagonal", path=np.repeat(np.arange(8.0)[:, None], 2, axis=1)).name
@@ -77,6 +79,7 @@ class Contender:
     environment: Mapping[str, Any] = field(default_factory=dict)
     contiguous: bool = True
     random: bool = False
+    role: str = ""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.policy is None):
@@ -87,6 +90,39 @@ class Contender:
                 f"contender {self.name!r}: found a path with environment settings {sorted(self.environment)}; "
                 "expected them with a policy only"
             )
+        self._check_role()
+
+    @property
+    def effective_role(self) -> str:
+        """What the scan is in a comparison: ``role``, or else what it is by nature.
+
+        A path is "static", a policy that peeks at the truth, by a method ``peek``, an "oracle", any other "adaptive".
+
+        Example:
+            >>> Contender("diagonal", path=np.repeat(np.arange(8.0)[:, None], 2, axis=1)).effective_role
+            'static'
+        """
+        if self.role:
+            return self.role
+        if self.policy is None:
+            return "static"
+        return "oracle" if _peeks(self.policy) else "adaptive"
+
+    def _check_role(self) -> None:
+        if not self.role:
+            return
+        # Loads pyarrow, which contenders do not need otherwise.
+        from adaptive_scan.evaluation.results import ROLES
+
+        if self.role not in ROLES:
+            raise ValueError(f"contender {self.name!r}: found role {self.role!r}; expected one of {ROLES}")
+        if self.policy is not None and _peeks(self.policy) and self.role not in ("oracle", "control"):
+            found = f"role {self.role!r} of a policy that peeks at the truth"
+            raise ValueError(f"contender {self.name!r}: found {found}; expected 'oracle' or 'control'")
+
+
+def _peeks(policy: Policy) -> bool:
+    return callable(getattr(policy, "peek", None))
 
 
 def static_contenders(names: Sequence[str] | None = None) -> list[Contender]:
@@ -127,6 +163,7 @@ def measure(
     first_crop: int = 0,
     acquisition: Instrument | Acquisition | str | None = None,
     seed: int = 0,
+    targets: np.ndarray | None = None,
 ) -> Measurement:
     """Scan each crop of a batch once.
 
@@ -142,6 +179,7 @@ def measure(
             faults run along each path from its first position to its last, whatever the segments, and the
             contenders of one crop meet the same random ones.
         seed: Of random paths, of the environment and of the instrument.
+        targets: What completions of these crops are judged by, shown to policies that peek; None is the blurred crops.
 
     Returns:
         Positions and values.
@@ -152,6 +190,8 @@ def measure(
     instrument = as_instrument(acquisition)
     instrument_seed = [seed, first_crop, 1]
     if contender.policy is not None:
+        if _peeks(contender.policy):
+            contender.policy.peek(crops, blur_target(crops) if targets is None else targets)  # type: ignore[attr-defined]
         measured = _run_policy(contender, contender.policy, crops, geometry, instrument, instrument_seed)
     else:
         positions = _paths(contender, len(crops), geometry, seed, first_crop).astype(np.float32)

@@ -1,6 +1,6 @@
 """How far a completion is from its target: loss, RMSE, PSNR and SSIM, one number per scan.
 
-Completions and targets are in [-1, 1]. All four functions take batches of shape ``(n_scans, S, S)`` and give
+Completions and targets are in [-1, 1]. All functions take batches of shape ``(n_scans, S, S)`` and give
 float64 arrays of shape ``(n_scans,)``. Completions are not clipped: leaving [-1, 1] counts as the error it
 is.
 """
@@ -59,6 +59,52 @@ def rmse(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         [0.05]
     """
     return 0.5 * np.sqrt(_mean_squared_error(completions, targets))
+
+
+def rmse_measured(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Root mean squared error on the scale [0, 1] of the pixels that were measured.
+
+    Targets may be blurred and readings noisy, so that a completion which keeps what was read is not without error here.
+
+    Args:
+        completions: Shape ``(n_scans, S, S)``, in [-1, 1].
+        targets: The same shape.
+        masks: Nonzero where a pixel was measured, the same shape.
+
+    Returns:
+        Float64, shape ``(n_scans,)``; NaN for a scan that measured nothing.
+
+    Raises:
+        ValueError: If the shapes differ or are not those of a batch of square pictures.
+
+    Example:
+        >>> masks = np.eye(8)[None]
+        >>> rmse_measured(0.1 * masks, np.zeros((1, 8, 8)), masks).round(6).tolist()
+        [0.05]
+    """
+    return _masked_rmse(completions, targets, masks, measured=True)
+
+
+def rmse_unmeasured(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Root mean squared error on the scale [0, 1] of the pixels that were not measured.
+
+    Args:
+        completions: Shape ``(n_scans, S, S)``, in [-1, 1].
+        targets: The same shape.
+        masks: Nonzero where a pixel was measured, the same shape.
+
+    Returns:
+        Float64, shape ``(n_scans,)``; NaN for a scan that measured every pixel.
+
+    Raises:
+        ValueError: If the shapes differ or are not those of a batch of square pictures.
+
+    Example:
+        >>> masks = np.eye(8)[None]
+        >>> rmse_unmeasured(0.1 * masks, np.zeros((1, 8, 8)), masks).tolist()
+        [0.0]
+    """
+    return _masked_rmse(completions, targets, masks, measured=False)
 
 
 def psnr(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -131,6 +177,18 @@ def _mean_squared_error(completions: np.ndarray, targets: np.ndarray) -> np.ndar
     _check_shapes(completions, targets)
     difference = np.subtract(completions, targets, dtype=np.float64)
     return np.mean(difference**2, axis=(1, 2))
+
+
+def _masked_rmse(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray, *, measured: bool) -> np.ndarray:
+    _check_shapes(completions, targets)
+    if masks.shape != targets.shape:
+        raise ValueError(f"found masks {masks.shape}; expected {targets.shape}, as of the targets")
+    chosen = (masks != 0) == measured
+    squared = np.where(chosen, np.subtract(completions, targets, dtype=np.float64) ** 2, 0.0)
+    n_pixels = chosen.sum(axis=(1, 2))
+    means = np.full(len(targets), np.nan)
+    np.divide(squared.sum(axis=(1, 2)), n_pixels, out=means, where=n_pixels > 0)
+    return 0.5 * np.sqrt(means)
 
 
 def _check_shapes(completions: np.ndarray, targets: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Pull-push infill: a smooth picture through scattered measurements, batched and differentiable in the values."""
+"""Pull-push infill: a smooth picture through scattered measurements, batched and differentiable in values and masks."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def pull_push_infill(partial_scans: Tensor) -> Tensor:
     interpolated coarser one, x = w v + (1 - w) up(x') (Gortler et al. 1996, doi:10.1145/237170.237200).
 
     Args:
-        partial_scans: Measured values and masks, shape (n_scans, 2, S, S).
+        partial_scans: Measured values and masks, shape (n_scans, 2, S, S). A mask between 0 and 1, as that of
+            `adaptive_scan.scans.soft.soft_partial_scans`, is the weight of its pixel.
 
     Returns:
-        Pictures, shape (n_scans, 1, S, S), equal to the measured values at the measured pixels; 0 everywhere for a
-        scan with no measured pixel. Each pixel is a weighted mean of measured values.
+        Pictures, shape (n_scans, 1, S, S), equal to the measured values at the pixels with a mask of 1; 0 everywhere
+        for a scan with no measured pixel. Each pixel is a weighted mean of measured values.
 
     Example:
         >>> partial_scan = torch.zeros(1, 2, 8, 8)
@@ -39,7 +40,7 @@ def pull_push_infill(partial_scans: Tensor) -> Tensor:
         >>> bool(torch.isclose(pull_push_infill(partial_scan), torch.ones(1)).all())
         True
     """
-    masks = (partial_scans[:, 1:] != 0).to(partial_scans.dtype)
+    masks = partial_scans[:, 1:].clamp(0, 1)
     tent = torch.tensor([0.25, 0.75, 0.75, 0.25], dtype=partial_scans.dtype, device=partial_scans.device)
     kernel = (tent[:, None] * tent).expand(2, 1, 4, 4)
     levels = [torch.cat((partial_scans[:, :1] * masks, masks), dim=1)]

@@ -19,36 +19,58 @@ from adaptive_scan.scans._polylines import (
 _VERTICES_PER_OSCILLATION = 400
 
 
-def serpentine_raster(dose: int, image_size: int, *, spacing: float = DEFAULT_SPACING) -> NDArray[np.float32]:
+def serpentine_raster(
+    dose: int,
+    image_size: int,
+    *,
+    spacing: float = DEFAULT_SPACING,
+    n_lines: int | None = None,
+    margin: float = 0.5,
+    phase: float = 0.5,
+) -> NDArray[np.float32]:
     """Positions equally spaced along horizontal lines, scanned to and fro, and the moves between them.
 
-    n lines at ``(i + 1/2) S / n - 1/2`` span the field; the path, ``n (S - 1) + (n - 1) S / n`` px long, is
-    never broken. The number of lines is the one that brings the spacing nearest to ``spacing``.
+    n lines at ``(i + 2 m phase) pitch - 1/2``, with ``pitch = S / (n - 1 + 2 m)`` for a margin m, span the field; the
+    path, ``n (S - 1) + (n - 1) pitch`` px long, is never broken. With the usual margins of half a pitch at both edges
+    the lines lie at ``(i + 1/2) S / n - 1/2``. The number of lines, unless it is given, is the one that brings the
+    spacing nearest to ``spacing`` there.
 
     Args:
         dose: Number of positions, all inside the field.
         image_size: Side S of the square field [px].
-        spacing: Distance wanted between neighbouring positions [px].
+        spacing: Distance wanted between neighbouring positions [px]; without effect where the lines are given.
+        n_lines: Number of lines.
+        margin: Mean of the two margins between the outer lines and the edges of the field's pixels [pitches]; lines
+            that would leave the pixels' centres are put back on them.
+        phase: How the margins are shared, in [0, 1]: 0 leaves all of both to the last edge, 1 to the first.
 
     Returns:
         Positions [px] as (row, column), float32, shape (dose, 2).
 
     Raises:
-        ValueError: If the dose, the field or the spacing is not positive.
+        ValueError: If the dose, the field, the spacing or the number of lines is not positive, the margin is negative,
+            or the phase is not in [0, 1].
 
     Example:
         >>> serpentine_raster(4, 4, spacing=2.0).tolist()  # two lines of 3 px, 2 px apart
         [[0.5, 1.0], [0.5, 3.0], [2.5, 3.0], [2.5, 1.0]]
     """
     check_scan(dose, image_size, spacing)
+    check_lines("n_lines", n_lines, margin)
+    if not 0.0 <= phase <= 1.0:
+        raise ValueError(f"phase is {phase!r}; expected a number in [0, 1]")
     side = image_size - 1.0
 
     def mismatch(n_lines: int) -> float:
         return abs(n_lines * side + (n_lines - 1) * image_size / n_lines - dose * spacing)
 
-    estimate = math.floor(dose * spacing / side)
-    n_lines = min(range(max(1, estimate - 2), max(1, estimate) + 2), key=mismatch)
-    rows = np.repeat(cell_centres(n_lines, image_size), 2)
+    if n_lines is None:
+        estimate = math.floor(dose * spacing / side)
+        n_lines = min(range(max(1, estimate - 2), max(1, estimate) + 2), key=mismatch)
+    # One line alone has no pitch but that of its margins.
+    pitch = image_size / (n_lines - 1 + 2.0 * margin or 1.0)
+    places = (np.arange(n_lines) + 2.0 * margin * phase) * pitch - 0.5
+    rows = np.repeat(np.clip(places, 0.0, side), 2)
     columns = np.resize([0.0, side, side, 0.0], 2 * n_lines)
     return inside(along_polyline(np.stack((rows, columns), axis=1), dose), image_size)
 
@@ -100,23 +122,26 @@ def jittered_gridlike(
     return inside(np.concatenate(lines), image_size)
 
 
-def lissajous(dose: int, image_size: int, *, spacing: float = DEFAULT_SPACING) -> NDArray[np.float32]:
+def lissajous(
+    dose: int, image_size: int, *, spacing: float = DEFAULT_SPACING, n_oscillations: int | None = None
+) -> NDArray[np.float32]:
     """Positions equally spaced in arc length along a Lissajous curve that runs from corner to edge once.
 
     ``(cos n t, cos (n + 1) t)``, t in [0, pi], scaled to the field: the generating curve of the Padua points,
-    which never retraces itself. The number of oscillations n is the one that brings the spacing nearest to
-    ``spacing``.
+    which never retraces itself. The number of oscillations n, unless it is given, is the one that brings the spacing
+    nearest to ``spacing``.
 
     Args:
         dose: Number of positions, all inside the field.
         image_size: Side S of the square field [px].
-        spacing: Distance wanted between neighbouring positions [px].
+        spacing: Distance wanted between neighbouring positions [px]; without effect where the oscillations are given.
+        n_oscillations: Number of oscillations n.
 
     Returns:
         Positions [px] as (row, column), float32, shape (dose, 2).
 
     Raises:
-        ValueError: If the dose, the field or the spacing is not positive.
+        ValueError: If the dose, the field, the spacing or the number of oscillations is not positive.
 
     Example:
         >>> lissajous(400, 96).shape
@@ -132,10 +157,30 @@ def lissajous(dose: int, image_size: int, *, spacing: float = DEFAULT_SPACING) -
     def mismatch(n: int) -> float:
         return abs(float(np.hypot(*np.diff(curve(n), axis=0).T).sum()) - dose * spacing)
 
+    check_lines("n_oscillations", n_oscillations)
     # The mean of sqrt(sin^2 + sin^2) is near 0.96, so each oscillation adds about 3 half sides.
-    estimate = max(1, round(dose * spacing / (3.0 * half)))
-    n_oscillations = min(range(max(1, estimate - 2), estimate + 2), key=mismatch)
+    if n_oscillations is None:
+        estimate = max(1, round(dose * spacing / (3.0 * half)))
+        n_oscillations = min(range(max(1, estimate - 2), estimate + 2), key=mismatch)
     return inside(along_polyline(curve(n_oscillations), dose), image_size)
+
+
+def check_lines(name: str, n_lines: int | None, margin: float = 0.5) -> None:
+    """Refuse a number of lines, turns or oscillations, or a margin, that no scan can have.
+
+    Args:
+        name: What the number is called.
+        n_lines: The number; None where it is not given.
+        margin: Margin to the edges [pitches].
+
+    Raises:
+        ValueError: If the number is not a positive integer or the margin is negative.
+    """
+    is_count = isinstance(n_lines, int | np.integer) and not isinstance(n_lines, bool) and n_lines >= 1
+    if n_lines is not None and not is_count:
+        raise ValueError(f"{name} is {n_lines!r}; expected a positive integer")
+    if not (math.isfinite(margin) and margin >= 0):
+        raise ValueError(f"margin is {margin!r}; expected a number of pitches, not negative")
 
 
 def random_walk(

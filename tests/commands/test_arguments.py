@@ -53,7 +53,7 @@ def test_every_option_of_the_issue_is_there() -> None:
 
 def test_scans_are_words() -> None:
     config = parse_comparison(["--run", "r", "--scans", "adaptive", "spiral", "raster", "--policy", "a:b"])
-    assert (config.scans, config.policy) == (("adaptive", "spiral", "raster"), "a:b")
+    assert (config.scans, config.policy) == (("adaptive", "spiral", "raster"), ("a:b",))
     assert parse_comparison(["--run", "r", "--scans", "polygonal_spiral"]).scans == ("polygonal_spiral",)
 
 

@@ -32,8 +32,26 @@ class Straight:
 def straight():
     return Straight()
 
+def straight_on():
+    return Straight()
+
 def nothing():
     return object()
+
+def generator():
+    return lambda partial_scans: partial_scans[:, :1]
+
+def values():
+    return generator()
+
+def mask():
+    return lambda partial_scans: partial_scans[:, 1:]
+
+def both():
+    return lambda partial_scans: partial_scans
+
+def unsure():
+    return lambda partial_scans: partial_scans[:, :1] / (partial_scans[:, :1] == 0)
 
 number = 3
 """
@@ -258,6 +276,67 @@ def test_a_policy_of_the_current_folder_joins(
     assert compare("--run", finished_run, *line) == 0
     rows = read_json(tmp_path / "out" / "comparison.json")["rows"]
     assert [row["scan"] for row in rows] == ["spiral"] * 3 + ["straight"] * 3
+
+
+def test_several_policies_and_completers_join(
+    finished_run: Path, compare: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_plugins_of_both_kinds.py").write_text(POLICY)
+    monkeypatch.chdir(tmp_path)
+    policies, completers = (
+        [f"my_plugins_of_both_kinds:{name}" for name in names]
+        for names in (("straight", "straight_on"), ("values", "mask"))
+    )
+    line = ("--scans", "spiral", "--policy", *policies, "--completer", *completers, "--out", "out")
+    assert compare("--run", finished_run, *line) == 0
+    rows = {(row["scan"], row["completer"]): row for row in read_json(tmp_path / "out" / "comparison.json")["rows"]}
+    judges = (*COMPLETERS, "values", "mask")
+    assert list(rows) == [(scan, judge) for scan in ("spiral", "straight", "straight_on") for judge in judges]
+    # The same policy under two names, and five completers that differ.
+    for judge in judges:
+        assert rows["straight", judge]["loss_mean"] == rows["straight_on", judge]["loss_mean"]
+    assert len({rows["spiral", judge]["loss_mean"] for judge in judges}) == len(judges)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            ("--completer", "my_plugins_to_refuse:both"),
+            "completer 'my_plugins_to_refuse:both': found completions (2, 2, 16, 16); expected (2, 1, 16, 16)",
+        ),
+        (
+            ("--completer", "my_plugins_to_refuse:generator"),
+            "completer: found the name 'generator'; expected none of generator, linear, infill, which are taken",
+        ),
+        (
+            ("--completer", "my_plugins_to_refuse:mask", "my_plugins_to_refuse:mask"),
+            "completer: found the name 'mask'; expected none of generator, linear, infill, mask, which are taken",
+        ),
+        (
+            ("--policy", "my_plugins_to_refuse:straight", "my_plugins_to_refuse:straight"),
+            "policy: found the name 'straight'; expected none of spiral, straight, which are taken",
+        ),
+        # Nothing that was measured is 0 in the trial alone.
+        (
+            ("--completer", "my_plugins_to_refuse:unsure"),
+            "completer 'unsure': found non-finite completions of scan 'spiral'; expected finite",
+        ),
+    ],
+)
+def test_names_that_are_taken_and_wrong_completions_are_refused(
+    line: tuple[str, ...],
+    message: str,
+    finished_run: Path,
+    compare: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "my_plugins_to_refuse.py").write_text(POLICY)
+    monkeypatch.chdir(tmp_path)
+    assert compare("--run", finished_run, "--scans", "spiral", *line, "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
 
 
 @pytest.mark.parametrize(

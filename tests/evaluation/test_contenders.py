@@ -7,6 +7,7 @@ import pytest
 
 from adaptive_scan.envs import DwellControl
 from adaptive_scan.evaluation import Contender, measure, static_contenders
+from adaptive_scan.micrographs import blur_target
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, sample, static_scan
 
 GEOMETRY = ScanGeometry(image_size=24, n_segments=5, n_positions=6)
@@ -196,3 +197,40 @@ def test_a_policy_that_only_steers_keeps_the_reference_spacing(rng: np.random.Ge
     crops = rng.uniform(-1, 1, (2, 24, 24)).astype(np.float32)
     measured = measure(Contender("straight", policy=Straight()), crops, geometry)
     np.testing.assert_allclose(np.diff(measured.positions[:, 4:, 0], axis=1), 1.0, rtol=1e-5)
+
+
+def test_roles_are_what_scans_are_by_nature_or_what_they_are_given() -> None:
+    path = np.zeros((3, 2))
+
+    class Peeking(Turning):
+        def peek(self, crops: np.ndarray, targets: np.ndarray) -> None: ...
+
+    assert Contender("a", path=path).effective_role == "static"
+    assert Contender("a", policy=Turning()).effective_role == "adaptive"
+    assert Contender("a", policy=Peeking()).effective_role == "oracle"
+    assert Contender("a", path=path, role="dense").effective_role == "dense"
+    assert Contender("a", policy=Peeking(), role="control").effective_role == "control"
+    with pytest.raises(ValueError, match=r"'a': found role 'hero'; expected one of \('static', 'adaptive'"):
+        Contender("a", path=path, role="hero")
+    with pytest.raises(
+        ValueError, match="found role 'adaptive' of a policy that peeks at the truth; expected 'oracle'"
+    ):
+        Contender("a", policy=Peeking(), role="adaptive")
+
+
+def test_a_policy_that_peeks_is_shown_the_crops_and_their_targets_before_it_scans(crops: np.ndarray) -> None:
+    class Peeking(Turning):
+        def peek(self, crops: np.ndarray, targets: np.ndarray) -> None:
+            assert not self.seen
+            self.truth = crops, targets
+
+    policy = Peeking()
+    measured = measure(Contender("peeking", policy=policy), crops, GEOMETRY)
+    np.testing.assert_array_equal(policy.truth[0], crops)
+    np.testing.assert_array_equal(policy.truth[1], blur_target(crops))
+    np.testing.assert_array_equal(
+        measured.positions, measure(Contender("turning", policy=Turning()), crops, GEOMETRY).positions
+    )
+    policy = Peeking()
+    measure(Contender("peeking", policy=policy), crops, GEOMETRY, targets=crops)
+    np.testing.assert_array_equal(policy.truth[1], crops)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from adaptive_scan.evaluation import LARGEST_PSNR, loss, psnr, rmse, ssim
+from adaptive_scan.evaluation.metrics import rmse_measured, rmse_unmeasured
 
 
 @pytest.fixture
@@ -88,3 +89,45 @@ def test_wrong_shapes_are_refused_with_both_named() -> None:
         psnr(np.zeros((8, 8)), np.zeros((8, 8)))
     with pytest.raises(ValueError, match="found pictures of 6 x 6 px; expected at least 7 x 7"):
         ssim(np.zeros((1, 6, 6)), np.zeros((1, 6, 6)))
+
+
+def test_errors_of_measured_and_unmeasured_pixels_are_those_of_pixels_picked_one_by_one(
+    pair: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+) -> None:
+    completions, targets = (p.astype(np.float64) for p in pair)
+    masks = (rng.uniform(size=targets.shape) < 0.1).astype(np.float32)
+    for index in range(len(targets)):
+        for function, wanted in ((rmse_measured, 1.0), (rmse_unmeasured, 0.0)):
+            squares = [
+                (completions[index, row, column] - targets[index, row, column]) ** 2
+                for row, column in np.argwhere(masks[index] == wanted)
+            ]
+            found = function(completions, targets, masks)[index]
+            assert found == pytest.approx(0.5 * np.sqrt(sum(squares) / len(squares)), rel=1e-12)
+
+
+@given(coverage=st.floats(0.0, 1.0), seed=st.integers(0, 1000))
+def test_squared_errors_of_both_kinds_of_pixels_add_up_to_those_of_all(coverage: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    completions, targets = rng.uniform(-1, 1, (2, 3, 8, 8))
+    masks = rng.uniform(size=targets.shape) < coverage
+    n_measured = masks.sum(axis=(1, 2))
+    shares = np.stack([n_measured, 64 - n_measured]) / 64
+    parts = np.stack([rmse_measured(completions, targets, masks), rmse_unmeasured(completions, targets, masks)])
+    assert np.array_equal(np.isnan(parts), shares == 0)
+    total = np.sum(shares * np.nan_to_num(parts) ** 2, axis=0)
+    np.testing.assert_allclose(np.sqrt(total), rmse(completions, targets), rtol=1e-12)
+
+
+def test_values_of_pixels_of_the_other_kind_do_not_count() -> None:
+    masks = np.zeros((2, 8, 8), dtype=bool)
+    masks[:, :4] = True
+    completions = np.where(masks, 0.2, np.array([0.6, np.nan])[:, None, None])
+    targets = np.zeros_like(completions)
+    assert rmse_measured(completions, targets, masks) == pytest.approx([0.1, 0.1])
+    assert rmse_unmeasured(completions, targets, masks)[0] == pytest.approx(0.3)
+
+
+def test_masks_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"found masks \(1, 8, 8\); expected \(2, 8, 8\)"):
+        rmse_measured(np.zeros((2, 8, 8)), np.zeros((2, 8, 8)), np.zeros((1, 8, 8)))

@@ -100,3 +100,44 @@ def test_nonsense_is_refused(rng: np.random.Generator) -> None:
         random_walk(10, 16, rng, persistence=0.0)
     with pytest.raises(ValueError, match="spacing is nan; expected"):
         serpentine_raster(10, 16, spacing=math.nan)
+
+
+@given(n_lines=st.integers(1, 12), size=st.integers(32, 96), margin=st.floats(0.0, 1.0), phase=st.floats(0.0, 1.0))
+def test_raster_lines_stand_where_margin_and_phase_put_them(
+    n_lines: int, size: int, margin: float, phase: float
+) -> None:
+    positions = serpentine_raster(6000, size, n_lines=n_lines, margin=margin, phase=phase).astype(float)
+    pitch = size / ((n_lines - 1 + 2 * margin) or 1)
+    first = 2 * margin * phase * pitch - 0.5
+    expected = np.clip(first + pitch * np.arange(n_lines), 0, size - 1)
+    inner = positions[(positions[:, 1] > 2) & (positions[:, 1] < size - 3), 0]
+    assert np.abs(inner[:, None] - expected).min(axis=1).max() < 2e-3
+    assert np.abs(inner[:, None] - expected).min(axis=0).max() < 2e-3
+
+
+def test_given_lines_of_the_usual_margins_are_the_default() -> None:
+    # 400 positions 1.41 px apart on 96 px make five lines of 95 px.
+    given_lines = serpentine_raster(400, 96, n_lines=5, margin=0.5, phase=0.5)
+    np.testing.assert_array_equal(serpentine_raster(400, 96), given_lines)
+    # All of both margins at the far edge: the first line is the first row.
+    assert serpentine_raster(400, 96, n_lines=5, phase=0.0)[0, 0] == 0.0
+    assert serpentine_raster(400, 96, n_lines=5, phase=1.0)[-1, 0] == 95.0
+
+
+@given(n=st.integers(1, 8))
+def test_given_oscillations_make_that_lissajous_curve(n: int) -> None:
+    x = np.clip((lissajous(3000, 64, n_oscillations=n).astype(float) - 31.5) / 31.5, -1, 1)
+    # On (cos n t, cos (n + 1) t) the Chebyshev polynomials T_{n+1}(x) and T_n(y) agree.
+    error = np.cos((n + 1) * np.arccos(x[:, 0])) - np.cos(n * np.arccos(x[:, 1]))
+    assert np.abs(error).max() < 2e-2
+
+
+def test_nonsense_numbers_of_lines_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_lines is 0; expected a positive integer"):
+        serpentine_raster(10, 16, n_lines=0)
+    with pytest.raises(ValueError, match=r"phase is 1\.5; expected a number in \[0, 1\]"):
+        serpentine_raster(10, 16, phase=1.5)
+    with pytest.raises(ValueError, match="margin is -1; expected"):
+        serpentine_raster(10, 16, margin=-1)
+    with pytest.raises(ValueError, match=r"n_oscillations is 2\.5; expected a positive integer"):
+        lissajous(10, 16, n_oscillations=2.5)  # type: ignore[arg-type]

@@ -93,3 +93,57 @@ def test_square_spiral_closed_form() -> None:
     assert positions.min(axis=0).tolist() == [1.5, 1.5]
     assert positions.max(axis=0).tolist() == [9.5, 9.5]
     np.testing.assert_allclose(positions[:4], [[6, 5.5], [7, 5.5], [8, 5.5], [9, 5.5]], atol=1e-6)
+
+
+@given(dose=st.integers(30, 500), size=st.integers(32, 96), phase=st.floats(-10, 10), share=st.floats(0.3, 1.0))
+def test_a_phase_turns_the_archimedean_spiral(dose: int, size: int, phase: float, share: float) -> None:
+    positions = archimedean_spiral(dose, size, spacing=share * size / math.sqrt(dose), phase=phase)
+    assert positions.shape == (dose, 2)
+    assert positions.min() >= 0
+    assert positions.max() <= size - 1
+    # Every position lies on r = scale theta, theta being its direction less the phase, whole turns added.
+    offsets = positions.astype(float) - (size - 1) / 2
+    radii, turned = np.hypot(*offsets.T), np.arctan2(offsets[:, 1], offsets[:, 0]) - phase
+    scale = radii[0] / (turned[0] % (2 * math.pi))
+    turns = (radii / scale - turned) / (2 * math.pi)
+    np.testing.assert_allclose(turns, np.round(turns), atol=1e-3)
+
+
+def test_a_quarter_turn_of_phase_turns_the_whole_scan() -> None:
+    still = archimedean_spiral(400, 96, spacing=3.0, phase=0.3).astype(float) - 47.5
+    turned = archimedean_spiral(400, 96, spacing=3.0, phase=0.3 + math.pi / 2).astype(float) - 47.5
+    np.testing.assert_allclose(turned, np.stack((-still[:, 1], still[:, 0]), axis=1), atol=1e-4)
+
+
+def test_the_arcs_of_a_turned_spiral_are_as_long_as_asked() -> None:
+    for phase in (0.2, 0.7, 1.4):
+        positions = archimedean_spiral(4000, 96, spacing=0.5, phase=phase)
+        steps = np.hypot(*np.diff(positions, axis=0).T)
+        assert float(np.median(steps)) == pytest.approx(0.5, rel=2e-3)
+
+
+@given(n_turns=st.integers(1, 9), margin=st.floats(0.0, 1.5), size=st.integers(32, 96))
+def test_turns_and_margin_set_the_pitch_of_a_square_spiral(n_turns: int, margin: float, size: int) -> None:
+    positions = square_spiral(4000, size, n_turns=n_turns, margin=margin).astype(float)
+    pitch = size / (n_turns + 2 * margin)
+    reach = np.clip((size - 1) / 2 + np.array([-0.5, 0.5]) * n_turns * pitch, 0, size - 1)
+    np.testing.assert_allclose([positions.min(), positions.max()], reach, atol=0.1)
+    length = n_turns * (n_turns + 2) * pitch
+    assert path_length(positions[None])[0] <= length
+    if margin * pitch > 0.5:
+        assert path_length(positions[None])[0] == pytest.approx(length, rel=1e-2)
+
+
+def test_nonsense_is_refused() -> None:
+    with pytest.raises(ValueError, match="phase is nan; expected"):
+        archimedean_spiral(10, 16, phase=math.nan)
+    with pytest.raises(ValueError, match="n_turns is 0; expected a positive integer"):
+        square_spiral(10, 16, n_turns=0)
+    with pytest.raises(ValueError, match=r"margin is -0\.5; expected"):
+        square_spiral(10, 16, margin=-0.5)
+
+
+def test_given_turns_of_the_usual_margin_are_the_default() -> None:
+    # 400 positions 1.41 px apart on 96 px make five turns: 96 * 5 * 7 / 6 = 560 px.
+    np.testing.assert_array_equal(square_spiral(400, 96), square_spiral(400, 96, n_turns=5, margin=0.5))
+    np.testing.assert_array_equal(archimedean_spiral(400, 96), archimedean_spiral(400, 96, phase=0.0))

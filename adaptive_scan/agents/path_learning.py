@@ -1,0 +1,281 @@
+"""Learning paths by gradients through the sampling: one path for all crops, and an actor that bends it for each."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
+from adaptive_scan.agents.path_loss import PathLoss, draw_crops, outside, relative
+from adaptive_scan.agents.pathwise import PathwiseActor, PathwiseSettings
+from adaptive_scan.micrographs import CropSource
+from adaptive_scan.scans import ScanGeometry, filling_path
+from adaptive_scan.scans.waypoints import between_corners, corners_of, segments_between, walk
+
+_EDGE_WEIGHT = 1.0
+_LAST_RATE = 0.01  # of the first, where the cosine ends
+_TRIALS_AT_ONCE = 128
+
+
+@dataclass(frozen=True)
+class PathLearning:
+    """Settings of learning a path or an actor by gradients through the sampling.
+
+    Attributes:
+        n_updates: Number of updates.
+        batch_size: Crops in each.
+        learning_rate: Adam's, at the start of a cosine; of a path [px], of an actor its weights'.
+        network_learning_rate: That of the network, which learns along; 0 keeps it as it is.
+        completer: What completes the scans that are learned from: the pull-push infill, which is cheap, or the network.
+        try_every: Updates between trials on the validation crops; the best path or actor is kept, the first among them.
+
+    Raises:
+        ValueError: If one of them is out of range.
+
+    Example:
+        >>> PathLearning(n_updates=10).completer
+        'infill'
+    """
+
+    n_updates: int = 1000
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    network_learning_rate: float = 3e-4
+    completer: Literal["infill", "network"] = "infill"
+    try_every: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "try_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("n_updates", "learning_rate", "network_learning_rate"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.completer not in ("infill", "network"):
+            raise ValueError(f"completer is {self.completer!r}; expected 'infill' or 'network'")
+
+
+PATH_LEARNING = PathLearning(batch_size=64, learning_rate=0.05)
+"""Settings for a path: its corners move by hundredths of a pixel at a time."""
+
+
+class LearnedPath(nn.Module):
+    """A path whose corners are weights.
+
+    Args:
+        corners: Corners to begin with [px], shape (n_segments + 1, 2); the first two stay.
+        geometry: Bounds of the spacing.
+    """
+
+    first: Tensor
+
+    def __init__(self, corners: Tensor, geometry: ScanGeometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.register_buffer("first", corners[:2].detach().float().clone())
+        self.waypoints = nn.Parameter(corners[2:].detach().float().clone())
+
+    def corners(self) -> Tensor:
+        """Corners of the path [px], shape (n_segments + 1, 2)."""
+        return torch.cat((self.first, walk(self.first[1:], self.waypoints[None], self.geometry)[0]))
+
+    def scan(self, crops: Tensor) -> Tensor:
+        """Its positions for each crop, shape (n_scans, n_segments, n_positions, 2)."""
+        positions = between_corners(self.corners()[None], self.geometry.n_positions)
+        return positions.expand(len(crops), -1, -1, -1)
+
+
+def learn_path(
+    crops: CropSource,
+    geometry: ScanGeometry,
+    network: nn.Module | None = None,
+    *,
+    validation: np.ndarray,
+    settings: PathLearning = PATH_LEARNING,
+    acquisition: Instrument | Acquisition | str | None = None,
+    blur: bool = True,
+    seed: int = 0,
+    on_trial: Callable[[int, float], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The static path of segments that lowers the loss of completion most: its headings and spacings by gradients.
+
+    It begins as the filling path. Each update scans random crops along it with `soft_partial_scans`, completes them,
+    and follows the gradient of the losses, each as a share of the filling path's on the same crop.
+
+    Args:
+        crops: Training crops.
+        geometry: The geometry; its start and its first segment stay.
+        network: Network that completes scans and learns along, as a copy; needed for ``settings.completer`` "network".
+        validation: Crops on which the best path is chosen, shape (n_crops, S, S).
+        settings: Everything else.
+        acquisition: The instrument, or a preset's name; None is the ideal one.
+        blur: Whether targets are blurred.
+        seed: Of the crops drawn and of the instrument.
+        on_trial: Called with the updates made and the mean share of the filling path's loss on the validation crops.
+
+    Returns:
+        Headings [rad] and spacings [px], float64, shape (n_segments,) each.
+
+    Raises:
+        ValueError: If a network is needed and there is none.
+    """
+    headings, spacings = (torch.from_numpy(part) for part in filling_path(geometry))
+    path = LearnedPath(corners_of(geometry, headings, spacings), geometry)
+    loss = _path_loss(network, settings, acquisition, blur)
+    _learn(path, copy.deepcopy(path), loss, crops, validation, settings, seed, on_trial)
+    with torch.no_grad():
+        corners = path.corners().double()
+    # What every scan begins with is exact; the rest keeps its corners where they are.
+    corners[:2] = corners_of(geometry, headings[:1], spacings[:1])
+    found = segments_between(corners, geometry.n_positions)
+    low, high = geometry.spacing_bounds
+    return found[0].numpy(), found[1].clamp(low, high).numpy()
+
+
+def train_pathwise(
+    crops: CropSource,
+    geometry: ScanGeometry,
+    path: tuple[np.ndarray, np.ndarray],
+    network: nn.Module | None = None,
+    *,
+    validation: np.ndarray,
+    actor_settings: PathwiseSettings | None = None,
+    settings: PathLearning | None = None,
+    acquisition: Instrument | Acquisition | str | None = None,
+    blur: bool = True,
+    seed: int = 0,
+    on_trial: Callable[[int, float], None] | None = None,
+) -> PathwiseActor:
+    """Train a recurrent actor by backpropagating the loss of completion through the sampling, without a critic.
+
+    Args:
+        crops: Training crops.
+        geometry: The geometry, with a free spacing.
+        path: Headings [rad] and spacings [px] of the reference path that it starts from, such as a learned one.
+        network: Network that completes scans and learns along, as a copy; needed for ``settings.completer`` "network".
+        validation: Crops on which the best actor is chosen, shape (n_crops, S, S).
+        actor_settings: What the actor may do.
+        settings: Everything else.
+        acquisition: The instrument, or a preset's name; None is the ideal one.
+        blur: Whether targets are blurred.
+        seed: Of the first weights, of the crops drawn and of the instrument.
+        on_trial: Called with the updates made and the mean share of the reference's loss on the validation crops.
+
+    Returns:
+        The actor.
+
+    Raises:
+        ValueError: If a network is needed and there is none, or the path does not fit the geometry.
+    """
+    settings = PathLearning() if settings is None else settings
+    reference = corners_of(geometry, *(torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in path)).float()
+    with torch.random.fork_rng(devices=[]):  # initialisers of torch.nn draw from the global state only
+        torch.manual_seed(seed)
+        actor = PathwiseActor(reference, geometry, actor_settings)
+    loss = _path_loss(network, settings, acquisition, blur)
+    _learn(actor, LearnedPath(reference, geometry), loss, crops, validation, settings, seed, on_trial)
+    return actor
+
+
+def _path_loss(
+    network: nn.Module | None,
+    settings: PathLearning,
+    acquisition: Instrument | Acquisition | str | None,
+    blur: bool,
+) -> PathLoss:
+    if settings.completer == "network" and network is None:
+        raise ValueError("network is None; expected one, since completer is 'network'")
+    own = copy.deepcopy(network) if settings.completer == "network" else None
+    return PathLoss(own, as_instrument(acquisition), blur)
+
+
+def _learn(
+    learner: LearnedPath | PathwiseActor,
+    reference: LearnedPath,
+    loss: PathLoss,
+    crops: CropSource,
+    validation: np.ndarray,
+    settings: PathLearning,
+    seed: int,
+    on_trial: Callable[[int, float], None] | None,
+) -> None:
+    """Follow the gradients, and leave the learner as it was at its best trial."""
+    rng = np.random.default_rng([seed, 0])
+    optimiser = _optimiser(learner, loss, settings)
+    best, kept = math.inf, copy.deepcopy(learner.state_dict())
+    for step in range(settings.n_updates + 1):
+        if step % settings.try_every == 0 or step == settings.n_updates:
+            share = _trial(learner, reference, loss, validation, seed)
+            if on_trial is not None:
+                on_trial(step, share)
+            if share < best:
+                best, kept = share, copy.deepcopy(learner.state_dict())
+        if step == settings.n_updates:
+            break
+        _set_rates(optimiser, settings, step)
+        _update(learner, reference, loss, draw_crops(crops, settings.batch_size, rng), optimiser, rng)
+    learner.load_state_dict(kept)
+
+
+def _optimiser(learner: nn.Module, loss: PathLoss, settings: PathLearning) -> torch.optim.Adam:
+    groups = [{"params": list(learner.parameters()), "first": settings.learning_rate}]
+    if loss.network is not None and settings.network_learning_rate > 0:
+        loss.network.train()
+        groups.append({"params": list(loss.network.parameters()), "first": settings.network_learning_rate})
+    return torch.optim.Adam(groups, lr=settings.learning_rate)
+
+
+def _set_rates(optimiser: torch.optim.Adam, settings: PathLearning, step: int) -> None:
+    """Half a cosine, after a warm-up of a twentieth of the updates."""
+    share = _LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * step / settings.n_updates))
+    warm = min(1.0, 20.0 * (step + 1) / settings.n_updates)
+    for group in optimiser.param_groups:
+        group["lr"] = group["first"] * share * warm
+
+
+def _update(
+    learner: LearnedPath | PathwiseActor,
+    reference: LearnedPath,
+    loss: PathLoss,
+    crops: Tensor,
+    optimiser: torch.optim.Adam,
+    rng: np.random.Generator,
+) -> None:
+    with torch.no_grad():
+        references = loss(crops, reference.scan(crops), rng)
+    positions = learner.scan(crops)
+    losses = loss(crops, positions, rng)
+    objective = relative(losses, references).mean() + _EDGE_WEIGHT * outside(positions, crops.shape[-1])
+    if not torch.isfinite(objective):
+        raise FloatingPointError(f"the loss of a path is {objective.item()}; expected a finite number")
+    optimiser.zero_grad(set_to_none=True)
+    objective.backward()
+    for group in optimiser.param_groups:
+        nn.utils.clip_grad_norm_(group["params"], 1.0)
+    optimiser.step()
+
+
+def _trial(
+    learner: LearnedPath | PathwiseActor, reference: LearnedPath, loss: PathLoss, crops: np.ndarray, seed: int
+) -> float:
+    """Mean share of the reference's loss, measured and completed as a microscope would, without gradients."""
+    shares = []
+    for begin, part in _parts(crops):
+        with torch.no_grad():
+            paths = (learner.scan(part), reference.scan(part))
+        own, others = (loss.hard(part, path, np.random.default_rng([seed, 1, begin])) for path in paths)
+        shares.append(relative(own, others))
+    return float(torch.cat(shares).mean())
+
+
+def _parts(crops: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+    for begin in range(0, len(crops), _TRIALS_AT_ONCE):
+        part = np.ascontiguousarray(crops[begin : begin + _TRIALS_AT_ONCE], dtype=np.float32)
+        yield begin, torch.from_numpy(part)

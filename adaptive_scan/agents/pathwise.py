@@ -1,0 +1,383 @@
+"""A recurrent actor that learns by gradients through the sampling itself, without a critic.
+
+The actor follows a reference path, a static scan worth following, and bends it: at each decision it chooses how fast to
+go on along the reference and how far beside it, from all it has measured. The rest of the reference is always spread
+over the rest of the dose, so that going slowly where there is much to see is paid for by going faster later, and the
+whole path stays a path to the end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from adaptive_scan.files import FileContentError, write_atomically
+from adaptive_scan.generators import pull_push_infill
+from adaptive_scan.scans import ScanGeometry, tensors
+from adaptive_scan.scans.waypoints import between_corners, corners_of, segments_between, walk
+
+_PATCH = 16  # cells of two pixels around the next waypoint: a third of a field of 96 px, two thirds of one of 48 px
+_LOOK = (2.0, 6.0, 12.0)  # how many segments ahead the actor sees the reference
+
+
+@dataclass(frozen=True)
+class PathwiseSettings:
+    """What a pathwise actor may do.
+
+    Attributes:
+        n_together: Segments chosen at each decision.
+        hidden_size: Units of its recurrent memory.
+        largest_rate: Largest factor, and one over the smallest, on the pace along the reference.
+        largest_offset: Largest distance beside the reference along rows and along columns [px].
+
+    Raises:
+        ValueError: If one of them is out of range.
+
+    Example:
+        >>> PathwiseSettings(n_together=2).hidden_size
+        64
+    """
+
+    n_together: int = 4
+    hidden_size: int = 64
+    largest_rate: float = 4.0
+    largest_offset: float = 6.0
+
+    def __post_init__(self) -> None:
+        for name in ("n_together", "hidden_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not 1.0 < self.largest_rate < math.inf or not 0.0 <= self.largest_offset < math.inf:
+            found = f"largest_rate is {self.largest_rate} and largest_offset {self.largest_offset}"
+            raise ValueError(f"{found}; expected more than 1, and 0 or more")
+
+
+class Progress(NamedTuple):
+    """Where scans are between two decisions, and what their actor remembers.
+
+    Attributes:
+        hidden: Recurrent memory, shape (n_scans, hidden_size).
+        along: Place on the reference [segments], shape (n_scans,).
+        offset: Distance beside it (row, column) [px], shape (n_scans, 2).
+        end: Corner where the next segment to choose begins [px], shape (n_scans, 2).
+    """
+
+    hidden: Tensor
+    along: Tensor
+    offset: Tensor
+    end: Tensor
+
+
+class PathwiseActor(nn.Module):
+    """Chooses the next segments from the partial scan, the last values and a recurrent memory (a GRU).
+
+    It sees the infill and the mask of what was measured around the next waypoint and, coarsely, everywhere. Its output
+    layer starts at zero: an untrained actor follows the reference.
+
+    Args:
+        reference: Corners of the reference path [px], float32, shape (n_segments + 1, 2); the first two are those with
+            which every scan of the geometry begins.
+        geometry: The geometry of the scans, an even side.
+        settings: What it may do.
+
+    Raises:
+        ValueError: If the reference does not fit the geometry.
+
+    Example:
+        >>> from adaptive_scan.scans import filling_path
+        >>> geometry = ScanGeometry(16, 12, 1, spacing=(0.7, 6.0))
+        >>> headings, spacings = (torch.from_numpy(path) for path in filling_path(geometry))
+        >>> actor = PathwiseActor(corners_of(geometry, headings, spacings).float(), geometry)
+        >>> actor.scan(torch.zeros(3, 16, 16)).shape
+        torch.Size([3, 12, 1, 2])
+    """
+
+    reference: Tensor
+    window: Tensor
+
+    def __init__(self, reference: Tensor, geometry: ScanGeometry, settings: PathwiseSettings | None = None) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.settings = settings = PathwiseSettings() if settings is None else settings
+        _check_reference(reference, geometry)
+        self.register_buffer("reference", reference.detach().float().clone())
+        steps = 2.0 * (torch.arange(_PATCH) - (_PATCH - 1) / 2)
+        self.register_buffer("window", torch.cartesian_prod(steps, steps), persistent=False)
+        self.around = _encoder(2, (16, 32), first_stride=2, side=_PATCH, n_out=96)
+        self.everywhere = _encoder(2, (16, 16), first_stride=2, side=geometry.image_size // 2, n_out=32)
+        n_seen = settings.n_together * geometry.n_positions + 2 + 2 + 2 * len(_LOOK) + 2
+        self.embedding = nn.Sequential(nn.Linear(n_seen + 96 + 32, 96), nn.ReLU())
+        self.memory = nn.GRUCell(96, settings.hidden_size)
+        self.choice = nn.Linear(settings.hidden_size + 96, 3)
+        nn.init.zeros_(self.choice.weight)
+        nn.init.zeros_(self.choice.bias)
+
+    def begin(self, n_scans: int) -> Progress:
+        """The state of scans whose first segment was measured."""
+        zeros = self.reference.new_zeros(n_scans)
+        hidden = zeros[:, None].expand(-1, self.settings.hidden_size)
+        return Progress(hidden, zeros + 1.0, zeros[:, None].expand(-1, 2), self.reference[1].expand(n_scans, 2))
+
+    def decide(self, partial_scans: Tensor, values: Tensor, n_chosen: int, state: Progress) -> tuple[Tensor, Progress]:
+        """Choose the next segments.
+
+        Args:
+            partial_scans: What was measured so far, shape (n_scans, 2, S, S).
+            values: The last values, in order, shape (n_scans, n_together * n_positions); zeros before the first.
+            n_chosen: Segments whose ends are known already, the same for all scans.
+            state: Where the scans are.
+
+        Returns:
+            Ends of the next ``n_together`` segments [px], shape (n_scans, n_together, 2), and the state after them.
+        """
+        settings, n_segments = self.settings, self.geometry.n_segments
+        pace = (n_segments - state.along) / (n_segments - n_chosen)
+        ahead = self._along(state.along[:, None] + pace[:, None] * pace.new_tensor(_LOOK))
+        hidden, chosen = self._choose(partial_scans, values, ahead, pace, n_chosen / n_segments, state)
+        rate = pace * torch.exp(math.log(settings.largest_rate) * torch.tanh(chosen[:, 0]))
+        offset = settings.largest_offset * torch.tanh(chosen[:, 1:])
+        shares = torch.arange(1, settings.n_together + 1, device=rate.device)
+        places = (state.along[:, None] + rate[:, None] * shares).clamp(max=float(n_segments))
+        turned = torch.lerp(state.offset[:, None], offset[:, None], (shares / settings.n_together)[:, None])
+        corners = walk(state.end, self._along(places) + turned, self.geometry)
+        return corners, Progress(hidden, places[:, -1], offset, corners[:, -1])
+
+    def scan(self, crops: Tensor) -> Tensor:
+        """Scan crops with an ideal instrument; the positions are differentiable in the weights.
+
+        What is observed carries no gradient: the loss reaches the weights by way of the positions alone.
+
+        Args:
+            crops: Shape (n_scans, S, S).
+
+        Returns:
+            Positions [px], shape (n_scans, n_segments, n_positions, 2).
+        """
+        n_segments, together = self.geometry.n_segments, self.settings.n_together
+        corners = [self.reference[:2].expand(len(crops), 2, 2)]
+        state, n_chosen = self.begin(len(crops)), 1
+        while n_chosen < n_segments:
+            with torch.no_grad():
+                positions = between_corners(torch.cat(corners, dim=1), self.geometry.n_positions)
+                read = tensors.sample(crops, positions)
+                partial = tensors.partial_scans(read, positions, self.geometry.image_size)
+                values = _last(read.flatten(1), together * self.geometry.n_positions)
+            ends, state = self.decide(partial, values, n_chosen, state)
+            corners.append(ends)
+            n_chosen += together
+        return between_corners(torch.cat(corners, dim=1)[:, : n_segments + 1], self.geometry.n_positions)
+
+    def _choose(
+        self, partial: Tensor, values: Tensor, ahead: Tensor, pace: Tensor, progress: float, state: Progress
+    ) -> tuple[Tensor, Tensor]:
+        """The memory after looking, shape (n_scans, hidden_size), and three numbers for each scan."""
+        middle = self.geometry.image_size / 2
+        coarse = _coarse(partial)
+        places = ((ahead[:, :1] + self.window - 0.5) / (middle - 1.0) - 1.0).flip(-1)[:, None]
+        around = F.grid_sample(coarse, places, align_corners=True).reshape(-1, 2, _PATCH, _PATCH)
+        seen = [
+            values,
+            (state.end - middle) / middle,
+            state.offset / 10.0,
+            ((ahead - state.end[:, None]) / 10.0).flatten(1),
+            torch.full_like(pace, progress)[:, None],
+            pace[:, None] - 1.0,
+            self.around(around),
+            self.everywhere(coarse),
+        ]
+        features = self.embedding(torch.cat(seen, dim=1))
+        hidden = self.memory(features, state.hidden)
+        return hidden, self.choice(torch.cat((hidden, features), dim=1))
+
+    def _along(self, places: Tensor) -> Tensor:
+        """Points of the reference at places along it [segments], shape (n_scans, n_places, 2)."""
+        last = len(self.reference) - 1
+        inside = places.clamp(0, last)
+        below = inside.detach().floor().clamp(max=last - 1).long()
+        return torch.lerp(self.reference[below], self.reference[below + 1], (inside - below)[..., None])
+
+
+def _check_reference(reference: Tensor, geometry: ScanGeometry) -> None:
+    expected = (geometry.n_segments + 1, 2)
+    if tuple(reference.shape) != expected or not torch.isfinite(reference).all():
+        raise ValueError(f"reference has shape {tuple(reference.shape)}; expected finite corners of shape {expected}")
+    if geometry.image_size % 2 or geometry.n_segments < 2 or not geometry.has_free_spacing:
+        raise ValueError(f"geometry is {geometry}; expected an even side, two segments or more, and a free spacing")
+    first = corners_of(geometry, torch.tensor([geometry.first_heading]), _first_spacing(reference, geometry)[None])
+    off = float((reference[:2] - first).abs().max())
+    if off > 1e-3:
+        raise ValueError(f"reference begins {off:.3g} px off the first segment; expected that of the geometry")
+
+
+def _first_spacing(reference: Tensor, geometry: ScanGeometry) -> Tensor:
+    """Spacing of the first segment of a reference path [px]."""
+    length = torch.linalg.vector_norm((reference[1] - reference[0]).double()) / geometry.n_positions
+    return length.clamp(*geometry.spacing_bounds)
+
+
+def _encoder(n_in: int, widths: tuple[int, int], *, first_stride: int, side: int, n_out: int) -> nn.Sequential:
+    """Two convolutions with stride and a linear layer."""
+    side = math.ceil(math.ceil(side / first_stride) / 2)
+    return nn.Sequential(
+        nn.Conv2d(n_in, widths[0], 3, first_stride, 1),
+        nn.ReLU(),
+        nn.Conv2d(widths[0], widths[1], 3, 2, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(widths[1] * side**2, n_out),
+        nn.ReLU(),
+    )
+
+
+def _coarse(partial_scans: Tensor) -> Tensor:
+    """Infill and mask of what was measured, two pixels wide a cell, shape (n_scans, 2, S / 2, S / 2)."""
+    means = F.avg_pool2d(partial_scans, 2)
+    masks = (means[:, 1:] > 0).to(means.dtype)
+    coarse = torch.cat((means[:, :1] / means[:, 1:].clamp(min=0.25), masks), dim=1)
+    return torch.cat((pull_push_infill(coarse), masks), dim=1)
+
+
+def _last(values: Tensor, n_values: int) -> Tensor:
+    """The last values of each scan, zeros in front where there are fewer, shape (n_scans, n_values)."""
+    return F.pad(values, (max(n_values - values.shape[1], 0), 0))[:, -n_values:]
+
+
+class PathwisePolicy:
+    """A pathwise actor as a policy of the environment, with Stable-Baselines3's ``predict``.
+
+    Its memory between segments is a tuple of arrays, handed in and out as a recurrent policy's is.
+
+    Args:
+        actor: The actor.
+
+    Attributes:
+        actor: The actor, in evaluation mode.
+        environment: Settings of the environment that it acts in.
+    """
+
+    def __init__(self, actor: PathwiseActor) -> None:
+        self.actor = actor.eval()
+        geometry = actor.geometry
+        # Only the first segment, which no action chooses, needs a spacing of its own.
+        spacings = np.full(geometry.n_segments, geometry.first_spacing)
+        spacings[0] = float(_first_spacing(actor.reference, geometry))
+        self.environment: dict[str, Any] = {
+            "geometry": geometry,
+            "action_kind": "direction",
+            "observe_image": True,
+            "reference_spacings": spacings,
+        }
+
+    def predict(
+        self,
+        observation: dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Direction and spacing of the next segment of each scan.
+
+        Args:
+            observation: A batch of observations with the partial scan; all scans are at the same segment.
+            state: What the last call returned; None at the start of scans.
+            episode_start: Ignored: scans begin where their progress says so.
+            deterministic: Ignored: nothing is drawn.
+
+        Returns:
+            Actions, float64, shape (n_scans, 3), and the state.
+        """
+        geometry, together = self.actor.geometry, self.actor.settings.n_together
+        measured = torch.from_numpy(np.asarray(observation["measured"], dtype=np.float32))
+        n_measured = round(float(np.asarray(observation["progress"]).reshape(-1)[0]) * geometry.n_segments)
+        if state is None or n_measured <= 1:
+            begun = self.actor.begin(len(measured))
+            ends = begun.end[:, None].expand(-1, together, 2)
+            values = measured.new_zeros(len(measured), together * geometry.n_positions)
+            queued = (ends, values)
+        else:
+            *progress, ends, values = (torch.from_numpy(array) for array in state)
+            begun, queued = Progress(*progress), (ends, values)
+        ends, values = queued
+        values = torch.cat((values, measured), dim=1)[:, -values.shape[1] :]
+        start = begun.end if (n_measured - 1) % together == 0 else ends[:, (n_measured - 2) % together]
+        if (n_measured - 1) % together == 0:
+            partial = torch.from_numpy(np.asarray(observation["partial_scan"], dtype=np.float32))
+            with torch.inference_mode():
+                ends, begun = self.actor.decide(partial, values, n_measured, begun)
+        end = ends[:, (n_measured - 1) % together]
+        return _actions(start, end, geometry), tuple(part.clone().numpy() for part in (*begun, ends, values))
+
+    def save(self, path: Path) -> None:
+        """Write the actor as safetensors, with all that rebuilds it in the header."""
+        header = {"geometry": self.actor.geometry.to_dict(), "settings": asdict(self.actor.settings)}
+        write_atomically(path, save_tensors(self.actor.state_dict(), {"pathwise": json.dumps(header)}))
+
+
+def _actions(starts: Tensor, ends: Tensor, geometry: ScanGeometry) -> np.ndarray:
+    """Actions that lead from start to end, float64, shape (n_scans, 3)."""
+    corners = torch.stack((starts, ends), dim=1).double()
+    headings, spacings = segments_between(corners, geometry.n_positions)
+    low, high = geometry.spacing_bounds
+    component = 2.0 * torch.log(spacings / low) / math.log(high / low) - 1.0
+    actions = torch.cat((torch.cos(headings), torch.sin(headings), component.clamp(-1, 1)), dim=1)
+    return actions.numpy()
+
+
+def load_pathwise(path: Path) -> PathwisePolicy:
+    """The policy that `PathwisePolicy.save` wrote.
+
+    Raises:
+        FileContentError: If the file is none.
+    """
+    expected = "a pathwise policy"
+    try:
+        content = path.read_bytes()
+        weights = load_tensors(content)
+        header = json.loads(_metadata(content)["pathwise"])
+        geometry = ScanGeometry.from_dict(header["geometry"])
+        actor = PathwiseActor(weights["reference"], geometry, PathwiseSettings(**header["settings"]))
+        actor.load_state_dict(weights)
+    except FileNotFoundError as error:
+        raise FileContentError(path, "nothing there", expected) from error
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FileContentError(path, f"a file that holds none ({error})", expected) from error
+    return PathwisePolicy(actor)
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    length = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
+    return metadata
+
+
+def pathwise_geometry(geometry: ScanGeometry, *, n_positions: int = 1, highest: float | None = None) -> ScanGeometry:
+    """The geometry of scans of the same dose whose segments are shorter and whose spacing is free.
+
+    Args:
+        geometry: The geometry of the others.
+        n_positions: Positions of a segment; the dose is a multiple of it.
+        highest: Largest spacing [px]; three times that of an even scan of this dose when None.
+
+    Raises:
+        ValueError: If the dose is no multiple of the positions.
+
+    Example:
+        >>> pathwise_geometry(ScanGeometry(48, 10, 10)).n_segments
+        100
+    """
+    if n_positions < 1 or geometry.dose % n_positions:
+        raise ValueError(f"n_positions is {n_positions}; expected a divisor of the dose, {geometry.dose}")
+    even = geometry.image_size / math.sqrt(geometry.dose)
+    bounds = (math.sqrt(0.5), max(3.0 * even if highest is None else highest, 1.0))
+    return replace(geometry, n_segments=geometry.dose // n_positions, n_positions=n_positions, spacing=bounds)

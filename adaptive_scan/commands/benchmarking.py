@@ -1,0 +1,193 @@
+"""``compare BENCHMARK.json``: a benchmark from its file to its report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from adaptive_scan.agents import RDPG
+from adaptive_scan.commands.benchmark_config import BenchmarkConfig, NewBenchmarkConfig, ReportConfig
+from adaptive_scan.commands.building import environment_settings, make_agent, make_device, use_threads
+from adaptive_scan.commands.config import TrainingConfig, preset_config
+from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
+from adaptive_scan.commands.folders import POLICY, make_folder
+from adaptive_scan.commands.keeping import failing_in_one_line
+from adaptive_scan.commands.plugins import load_completer, load_policy
+from adaptive_scan.evaluation import Contender
+from adaptive_scan.evaluation.analysis import analyse
+from adaptive_scan.evaluation.bank import open_pictures
+from adaptive_scan.evaluation.benchmark import Benchmark, ScanEntry
+from adaptive_scan.evaluation.benchmark_presets import preset_benchmark
+from adaptive_scan.evaluation.cells import Cell
+from adaptive_scan.evaluation.html_report import write_report
+from adaptive_scan.evaluation.making import KeywordMaker
+from adaptive_scan.evaluation.result_files import load_results
+from adaptive_scan.evaluation.results import Results
+from adaptive_scan.evaluation.running import check_folds, run_benchmark
+from adaptive_scan.files import replacing, write_json
+
+ANALYSIS = "analysis.json"
+
+
+def make_policy(cell: Cell, *, factory: str) -> Contender:
+    """A user's policy, from ``package.module:factory``.
+
+    Args:
+        cell: Where it takes part.
+        factory: Module and factory; the factory is called without arguments.
+    """
+    return load_policy(factory)
+
+
+def make_rdpg(cell: Cell, *, iterations: int = 2_000, hidden_size: int = 64) -> Contender:
+    """The recurrent actor of ``train_rdpg``, with the agent of its quick preset, on the cell's crops.
+
+    Args:
+        cell: Where it takes part.
+        iterations: Iterations of training, each with new scans and one update.
+        hidden_size: Units of the memory of actor and critic.
+    """
+    config = _training_config(cell, iterations, hidden_size)
+    file = cell.folder / POLICY
+    if not file.exists():
+        with refusals_as_input_errors():
+            agent = make_agent(config, cell.train)
+        per_iteration = config.agent.n_environments * (config.geometry.n_segments - 1)
+        trying = _Trying(config.agent.try_every, per_iteration)
+        agent.learn(iterations * per_iteration, callback=trying, log_interval=None)  # type: ignore[arg-type]
+        with agent.using_best_actor(), replacing(file) as temporary:
+            agent.save(temporary)
+    return Contender(cell.name, policy=RDPG.load(file, device=cell.device), environment=environment_settings(config))
+
+
+def _training_config(cell: Cell, iterations: int, hidden_size: int) -> TrainingConfig:
+    """The quick preset of ``train_rdpg`` at the geometry of a cell."""
+    quick = preset_config("quick")
+    return dataclasses.replace(
+        quick,
+        seed=cell.seed,
+        device=cast(Any, cell.device),
+        iterations=iterations,
+        acquisition=cast(Any, cell.acquisition),
+        geometry=cell.geometry,
+        data=dataclasses.replace(quick.data, blur=cell.blur),
+        agent=dataclasses.replace(quick.agent, hidden_size=hidden_size),
+    )
+
+
+class _Trying(BaseCallback):
+    """Tries the actor against the best one so far, every so many iterations and at the end."""
+
+    def __init__(self, try_every: int, per_iteration: int) -> None:
+        super().__init__()
+        self.try_every, self.per_iteration = try_every, per_iteration
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        iteration = self.num_timesteps // self.per_iteration
+        if iteration and iteration % self.try_every == 0:
+            self.model.try_actor()  # type: ignore[attr-defined]
+
+    def _on_training_end(self) -> None:
+        self.model.try_actor()  # type: ignore[attr-defined]
+
+
+MAKERS = {"policy": KeywordMaker(make_policy), "rdpg": KeywordMaker(make_rdpg)}
+"""Kinds of scans that only commands can prepare, beside `adaptive_scan.evaluation.making.SCAN_KINDS`."""
+
+
+def benchmark_command(config: BenchmarkConfig | NewBenchmarkConfig | ReportConfig) -> None:
+    """What ``compare`` does with a benchmark.
+
+    Raises:
+        InputError: If settings, files or folders cannot be used.
+        FileContentError: If a file is none of its kind.
+        KeyboardInterrupt: After Ctrl-C, with a line that says how to go on.
+    """
+    if isinstance(config, NewBenchmarkConfig):
+        write_new(config)
+    elif isinstance(config, ReportConfig):
+        report_results(load_results(config.report), config.report)
+    else:
+        run(config)
+
+
+def write_new(config: NewBenchmarkConfig) -> None:
+    """Write a benchmark to begin with, and say what to do with it.
+
+    Raises:
+        InputError: If the file is there already, or the pictures are too few.
+        MicrographError: If a file of micrographs cannot be used.
+    """
+    if config.new.exists():
+        raise InputError(f"{config.new}: found something there already; expected a new file")
+    micrographs, groups = (None if place is None else str(place) for place in (config.micrographs, config.groups))
+    with refusals_as_input_errors():
+        preset = preset_benchmark(config.preset, micrographs=micrographs, groups=groups, acquisition=config.acquisition)
+        benchmark, bank = open_pictures(preset)
+        check_folds(benchmark, bank)
+    benchmark.write(config.new)
+    print(f"written: {config.new}; edit it, and run it by adaptive-scan compare {config.new}")
+
+
+def run(config: BenchmarkConfig) -> Results:
+    """Run a benchmark, or what is left of it, and write its report.
+
+    Raises:
+        InputError: If settings, files or folders cannot be used.
+        FileContentError: If a file is none of its kind.
+        TrainingFailedError: If training diverges.
+        KeyboardInterrupt: After Ctrl-C, with a line that says how to go on.
+    """
+    device = make_device(config.device)
+    use_threads(config.n_threads)
+    benchmark = with_own(Benchmark.read(config.benchmark), config.policy, config.completer)
+    judges = [name for name in benchmark.completers if ":" in name]
+    completers = {name: load_completer(name, image_size=benchmark.image_size, device=device)[1] for name in judges}
+    out = make_folder(Path("runs") / config.benchmark.stem if config.out is None else config.out)
+    print(f"results folder: {out}", flush=True)
+    try:
+        with refusals_as_input_errors(), failing_in_one_line(out):
+            results = run_benchmark(benchmark, out, makers=MAKERS, completers=completers, device=str(device))
+        report_results(results, out)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"whole stages stand; the same command with --out {out} goes on") from interrupt
+    return results
+
+
+def with_own(benchmark: Benchmark, policies: Sequence[str], completers: Sequence[str]) -> Benchmark:
+    """A benchmark with the policies and completers of a command line, which count in its identity.
+
+    Args:
+        benchmark: The benchmark of the file.
+        policies: Each as package.module:factory, whose factory gives the scan its name.
+        completers: In the same form.
+
+    Raises:
+        InputError: If one of them is in the benchmark already.
+    """
+    scans = tuple(ScanEntry(name.rpartition(":")[2], "policy", {"factory": name}) for name in policies)
+    with refusals_as_input_errors():
+        return dataclasses.replace(
+            benchmark,
+            scans=(*benchmark.scans, *scans),
+            completers=(*benchmark.completers, *completers),
+        )
+
+
+def report_results(results: Results, folder: Path) -> None:
+    """Analyse results, write ``analysis.json``, the report and its figures, and say the verdicts."""
+    with refusals_as_input_errors():
+        analysis = analyse(results)
+    write_json(folder / ANALYSIS, analysis.as_dict())
+    files = write_report(results, analysis, folder)
+    for verdict in analysis.verdicts:
+        print(verdict)
+    print(f"identity: {results.identity}")
+    print(f"written: {folder / ANALYSIS}, {files[0]} and {len(files) - 1} figures")

@@ -1,0 +1,247 @@
+"""How the figures of a benchmark look: one colour, marker and dash for each scan, and labels that say what it is.
+
+Colours are those of Okabe and Ito, which colour-blind readers tell apart; every scan has a marker and its role a dash
+as well, so that a print in black and white says the same. Text is set for a page 900 px wide.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from scipy.optimize import isotonic_regression
+
+STYLE: Any = {
+    "font.size": 7.5,
+    "axes.linewidth": 0.5,
+    "axes.labelcolor": "0.1",
+    "text.color": "0.1",
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.size": 2.0,
+    "ytick.major.size": 2.0,
+    "figure.dpi": 200,
+    "savefig.dpi": 200,
+    # Names of the parts of a vector figure are made from their content and this, not drawn at random.
+    "svg.hashsalt": "adaptive_scan",
+}
+"""Settings of Matplotlib for every figure of a report."""
+
+WIDTH = 7.08
+"""Width of a figure [inch]: two columns of print."""
+
+GREY = "0.4"
+"""Colour of what is no contender."""
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+_DASHES: dict[str, Any] = {
+    "adaptive": "-",
+    "static": (0, (4, 1.2)),
+    "oracle": (0, (1, 1)),
+    "control": (0, (4, 1, 1, 1)),
+    "dense": (0, (8, 2)),
+}
+_TAGS = {"oracle": "oracle, no contender", "control": "control, no contender", "dense": "every pixel, no contender"}
+
+
+@dataclass(frozen=True)
+class ScanStyle:
+    """How one scan is drawn and named.
+
+    Attributes:
+        name: Its name in the benchmark.
+        role: One of `adaptive_scan.evaluation.results.ROLES`.
+        contiguous: Whether the probe moves along one line.
+        colour: Of lines and markers.
+        marker: Of points; no two of the first 56 scans have both in common.
+    """
+
+    name: str
+    role: str
+    contiguous: bool
+    colour: str
+    marker: str
+
+    @property
+    def is_contender(self) -> bool:
+        """Whether a microscope could use it and the comparison is about it."""
+        return self.role in ("static", "adaptive")
+
+    @property
+    def tag(self) -> str:
+        """What a reader must know of it beside its name; empty for a contiguous static or adaptive scan."""
+        return _TAGS.get(self.role, "" if self.contiguous else "not contiguous")
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words for a table."""
+        return self.tag if self.role in _TAGS else ", ".join(part for part in (self.role, self.tag) if part)
+
+    @property
+    def dashes(self) -> Any:
+        """Dashes of its lines: solid where it adapts, else by role."""
+        return _DASHES.get(self.role, "-")
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Keywords of `Axes.plot`; markers of what is no contender are hollow."""
+        face = self.colour if self.is_contender else "white"
+        return {"color": self.colour, "linestyle": self.dashes, "marker": self.marker, "markerfacecolor": face}
+
+
+def scan_styles(rows: pa.Table) -> dict[str, ScanStyle]:
+    """Styles of the scans of a benchmark by name, in the order of its rows.
+
+    Args:
+        rows: Table with the columns of `adaptive_scan.evaluation.results.SCHEMA`.
+
+    Example:
+        >>> rows = pa.table({"scan": ["spiral", "grid"], "role": ["static"] * 2, "contiguous": [True, False]})
+        >>> [style.tag for style in scan_styles(rows).values()]
+        ['', 'not contiguous']
+    """
+    columns = ["scan", "role", "contiguous"]
+    kinds = rows.select(columns).group_by(columns, use_threads=False).aggregate([])
+    styles: dict[str, ScanStyle] = {}
+    for kind in kinds.to_pylist():
+        index = len(styles)
+        colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+        styles.setdefault(kind["scan"], ScanStyle(kind["scan"], kind["role"], kind["contiguous"], colour, marker))
+    return styles
+
+
+def completer_styles(completers: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each completer, as keywords of `Axes.plot`.
+
+    Example:
+        >>> completer_styles(["shared", "own"])["own"]
+        {'color': '#D55E00', 'marker': 's'}
+    """
+    return {
+        name: {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+        for index, name in enumerate(completers)
+    }
+
+
+def wrapped(text: str, width: int, *, most: int = 2) -> str:
+    """A name on lines of at most ``width`` characters, at most ``most`` of them; what is left over becomes an ellipsis.
+
+    Example:
+        >>> wrapped("variance_greedy_slow", 12).splitlines()
+        ['variance', 'greedy slow']
+    """
+    lines = textwrap.wrap(text.replace("_", " "), width) or [""]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], lines[most - 1][: width - 1].rstrip() + "…"]
+    # A dollar would start mathematics.
+    return "\n".join(lines).replace("$", r"\$")
+
+
+def new_figure(height: float, *, width: float = WIDTH, **settings: Any) -> Figure:
+    """An empty figure [inch] that belongs to no window."""
+    figure = Figure(figsize=(width, height), **settings)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def spread(places: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
+    """Places of labels, as near to those wanted as a smallest gap between them and the ends allow.
+
+    The sum of squared shifts is least; with more labels than fit, they stand evenly between the ends.
+
+    Example:
+        >>> spread([0.5, 0.5, 0.0], 0.2, 0.0, 1.0).tolist()
+        [0.4, 0.6, 0.0]
+    """
+    wanted = np.asarray(places, np.float64)
+    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(wanted))
+    # With the gaps taken out, the order has only to stay: a regression on increasing functions, cut at the ends.
+    level = isotonic_regression(wanted[order] - steps).x
+    found = np.empty_like(wanted)
+    found[order] = np.clip(level, low, high - gap * (len(wanted) - 1)) + steps
+    return found
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, ScanStyle]], *, size: float = 7.0) -> None:
+    """Write the name of each line beside its right end, outside the axes, with a thin line to it where it had to move.
+
+    Args:
+        axes: With its limits set.
+        ends: Last point of each line, in data units, and its style.
+        size: Of the text [pt].
+    """
+    box = axes.get_window_extent()
+    shown = [axes.transAxes.inverted().transform(axes.transData.transform((x, y))) for x, y, _ in ends]
+    figure = axes.get_figure(root=True)
+    dots = 72.0 if figure is None else figure.dpi
+    gap = 1.15 * size * dots / 72.0 / box.height
+    heights = spread([float(place[1]) for place in shown], gap, 0.0, 1.0)
+    for (left, bottom), height, (_, _, style) in zip(shown, heights, ends, strict=True):
+        axes.plot(
+            [left, 1.03, 1.05], [bottom, height, height], transform=axes.transAxes, color=style.colour, linewidth=0.4,
+            clip_on=False,
+        )  # fmt: skip
+        axes.plot([1.075], [height], transform=axes.transAxes, markersize=3.2, clip_on=False, **style.drawn)
+        ink = "0.1" if style.is_contender else GREY
+        text = wrapped(style.name, 24, most=1)
+        axes.text(1.105, height, text, transform=axes.transAxes, va="center", fontsize=size, color=ink)
+
+
+def log_ticks(axis: Any, low: float, high: float, *, most: int = 7) -> None:
+    """Round ticks of a logarithmic axis between two positive ends: the finest steps of which not too many fit.
+
+    Decades alone, as Matplotlib places them, would leave most of these axes with one tick or none.
+    """
+    for mantissas in _MANTISSAS:
+        decades = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
+        ticks = [mantissa * 10.0**power for power in decades for mantissa in mantissas]
+        ticks = [round(tick, 12) for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+        if len(ticks) <= most:
+            break
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+
+
+_MANTISSAS: tuple[tuple[float, ...], ...] = (
+    tuple(np.arange(100, 1000, 1) / 100.0),
+    tuple(np.arange(100, 1000, 2) / 100.0),
+    tuple(np.arange(100, 1000, 5) / 100.0),
+    tuple(np.arange(100, 1000, 10) / 100.0),
+    tuple(np.arange(100, 1000, 20) / 100.0),
+    (*(np.arange(10, 20, 2) / 10.0), *(np.arange(20, 100, 5) / 10.0)),
+    (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0),
+    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    (1.0, 2.0, 5.0),
+    (1.0, 3.0),
+    (1.0,),
+)
+
+
+def scan_legend(figure: Figure, styles: Iterable[ScanStyle], bottom: float, n_columns: int) -> None:
+    """A legend of scans below the panels, for figures with too many lines for names beside them."""
+    handles = [
+        Line2D([], [], linewidth=1.1, markersize=3.4, label=wrapped(style.name, 24, most=1), **style.drawn)
+        for style in styles
+    ]
+    figure.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, bottom), ncols=n_columns, frameon=False,
+        fontsize=7.0, handlelength=3.4, columnspacing=1.4, labelspacing=0.45, borderpad=0.0, borderaxespad=0.0,
+    )  # fmt: skip
+
+
+def choice(names: Sequence[str], wanted: str = "shared") -> str:
+    """The completer that figures of one completer show: the shared one, or else the first."""
+    return wanted if wanted in names else names[0]

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adaptive_scan.commands import benchmarking
+from adaptive_scan.commands.benchmark_config import is_about_benchmarks, parse_benchmark
+from adaptive_scan.commands.errors import run_command
+from adaptive_scan.evaluation.benchmark import Benchmark, GeneratorPlan, PictureSettings, ScanEntry, SplitSettings
+from adaptive_scan.evaluation.result_files import load_results
+from adaptive_scan.evaluation.running import run_benchmark
+from adaptive_scan.scans import ScanGeometry
+
+TINY = Benchmark(
+    "tiny",
+    geometries={"1/16": ScanGeometry(16, 4, 4)},
+    scans=(ScanEntry("spiral", "static"), ScanEntry("grid", "static")),
+    pictures=PictureSettings(n_crops=12),
+    split=SplitSettings(n_folds=3),
+    completers=("linear",),
+    generator=GeneratorPlan(n_channels=4, n_updates=1, batch_size=2),
+    n_examples=1,
+)
+
+
+def compare(*arguments: object) -> int:
+    """``adaptive-scan compare`` where it is about benchmarks; returns the exit status."""
+    return run_command(lambda given: benchmarking.benchmark_command(parse_benchmark(given)), [*map(str, arguments)])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    TINY.write(tmp_path / "tiny.json")
+    return tmp_path / "tiny.json"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["b.json"], True),
+        (["b.json", "--out", "a"], True),
+        (["--new", "b.json"], True),
+        (["--new=b.json"], True),
+        (["--report", "folder"], True),
+        (["--run", "runs/a"], False),
+        (["--run", "runs/a.json"], False),
+        ([], False),
+        (["--help"], False),
+    ],
+)
+def test_what_is_about_benchmarks(arguments: list[str], expected: bool) -> None:
+    assert is_about_benchmarks(arguments) is expected
+
+
+def test_a_new_benchmark_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new.json"
+    assert compare("--new", path) == 0
+    assert str(path) in capsys.readouterr().out
+    assert Benchmark.read(path).name == "quick"
+    assert compare("--new", path) == 2
+    assert "found something there already; expected a new file" in capsys.readouterr().err
+
+
+def test_a_new_benchmark_of_micrographs_knows_them(
+    tmp_path: Path, write_micrographs: Callable[..., Path], complaint: Callable[[], str]
+) -> None:
+    pictures = write_micrographs(tmp_path / "pictures", n=6, side=70)
+    assert compare("--new", tmp_path / "b.json", "--micrographs", pictures, "--acquisition", "low-dose") == 0
+    benchmark = Benchmark.read(tmp_path / "b.json")
+    assert benchmark.pictures.micrographs == str(pictures)
+    assert len(benchmark.pictures.fingerprint or "") == 64
+    assert benchmark.scans[-1].kind == "dense"
+    few = write_micrographs(tmp_path / "few", n=4, side=70)
+    assert compare("--new", tmp_path / "c.json", "--micrographs", few) == 2
+    assert complaint() == "error: found 4 group(s) of micrographs for 5 folds; expected at least 5"
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_a_benchmark_runs_to_its_report(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert compare(file, "--out", out, "--device", "cpu") == 0
+    shown = capsys.readouterr().out
+    assert TINY.identity in shown
+    assert str(out) in shown
+    assert TINY.identity in (out / "report.html").read_text(encoding="utf-8")
+    analysis = json.loads((out / "analysis.json").read_text())
+    assert analysis["comparisons"]
+    before = (out / "analysis.json").read_bytes()
+    for name in ("analysis.json", "report.html"):
+        (out / name).unlink()
+    assert compare("--report", out) == 0
+    assert (out / "analysis.json").read_bytes() == before
+    assert (out / "report.html").exists()
+
+
+def test_the_folder_is_named_after_the_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(benchmarking, "report_results", lambda results, folder: None)
+    assert compare(file, "--device", "cpu") == 0
+    assert load_results(tmp_path / "runs" / "tiny").identity == TINY.identity
+
+
+def test_an_unknown_key_is_one_line(file: Path, complaint: Callable[[], str]) -> None:
+    content = json.loads(file.read_text())
+    content["generator"]["n_layers"] = 3
+    file.write_text(json.dumps(content))
+    assert compare(file) == 2
+    assert complaint().startswith(f"error: {file}: found unknown key 'generator.n_layers'; expected some of kind, ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.json"], "none.json: found No such file or directory"),
+        (["b.json", "--outt", "a"], "--out was meant"),
+        (["--report", "nowhere"], "results.json: found No such file or directory"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments: list[str], said: str, complaint: Callable[[], str]) -> None:
+    assert compare(*arguments) == 2
+    assert said in complaint()
+
+
+def test_a_folder_of_another_benchmark_is_refused(file: Path, tmp_path: Path, complaint: Callable[[], str]) -> None:
+    run_benchmark(TINY, tmp_path / "out", progress=False)
+    replace(TINY, seeds=(1,)).write(file)
+    assert compare(file, "--out", tmp_path / "out", "--device", "cpu") == 2
+    assert "found a run of the identity" in complaint()
+
+
+def test_ctrl_c_says_how_to_go_on(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from adaptive_scan.evaluation import scoring
+
+    def interrupt(*arguments: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scoring, "make_rows", interrupt)
+    out = tmp_path / "out"
+    assert compare(file, "--out", out, "--device", "cpu") == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"interrupted: whole stages stand; the same command with --out {out} goes on"
+    monkeypatch.undo()
+    monkeypatch.setattr(benchmarking, "report_results", lambda results, folder: None)
+    assert compare(file, "--out", out, "--device", "cpu") == 0
+    run_benchmark(TINY, tmp_path / "whole", progress=False)
+    for name in ("results.parquet", "results.json"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+OWN = """
+import numpy as np
+import torch
+
+
+class Straight:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.tile([1.0, 0.0], (len(observation["position"]), 1)), state
+
+
+def flat():
+    return lambda partial_scans: torch.zeros_like(partial_scans[:, :1])
+"""
+
+
+def test_ones_own_policy_and_completer(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_things.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(benchmarking, "report_results", lambda results, folder: None)
+    given = ("--policy", "own_things:Straight", "--completer", "own_things:flat")
+    assert compare(file, "--out", tmp_path / "out", "--device", "cpu", *given) == 0
+    results = load_results(tmp_path / "out")
+    assert results.identity != TINY.identity
+    roles = {(row["scan"], row["role"]) for row in results.rows.select(["scan", "role"]).to_pylist()}
+    assert ("Straight", "adaptive") in roles
+    assert set(results.rows["completer"].to_pylist()) == {"linear", "own_things:flat"}
+
+
+def test_an_own_policy_needs_another_name(file: Path, tmp_path: Path, complaint: Callable[[], str]) -> None:
+    assert compare(file, "--out", tmp_path / "out", "--device", "cpu", "--policy", "some:grid") == 2
+    assert complaint() == "error: scans: found 'grid' twice; expected each once"
+
+
+def test_the_recurrent_actor_is_trained_and_kept(tmp_path: Path) -> None:
+    scans = (*TINY.scans, ScanEntry("actor", "rdpg", {"iterations": 1, "hidden_size": 4}))
+    benchmark = replace(TINY, scans=scans)
+    results = run_benchmark(benchmark, tmp_path / "out", makers=benchmarking.MAKERS, progress=False)
+    assert results.rows["scan"].to_pylist().count("actor") == 4
+    kept = tmp_path / "out" / "seed0" / "1%2F16" / "actor" / "policy.zip"
+    before = kept.read_bytes()
+    (kept.parent / "scans.npz").unlink()
+    again = run_benchmark(benchmark, tmp_path / "out", makers=benchmarking.MAKERS, progress=False)
+    assert kept.read_bytes() == before
+    assert again.rows["loss"].to_pylist() == results.rows["loss"].to_pylist()

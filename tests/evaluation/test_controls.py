@@ -1,0 +1,315 @@
+"""Controls of adaptivity: what is taken from a policy and what is left to it, and the measures of adapting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptive_scan.acquisition import make_instrument
+from adaptive_scan.evaluation.contenders import Contender, measure
+from adaptive_scan.evaluation.controls import (
+    Delayed,
+    HeldConstant,
+    adaptivity,
+    control,
+    delayed,
+    held_constant,
+    of_other_crops,
+    other_crops,
+)
+from adaptive_scan.scans import ScanGeometry, partial_scans, sample
+
+GEOMETRY = ScanGeometry(image_size=24, n_segments=6, n_positions=4)
+
+
+class Follower:
+    """Turns by what it measures and by what its partial scan holds; its memory is the sum of all it saw."""
+
+    def __init__(self, gain: float = 3.0) -> None:
+        self.gain = gain
+        self.seen: list[dict[str, np.ndarray]] = []
+
+    def predict(
+        self,
+        observation: dict[str, np.ndarray],
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]:
+        self.seen.append({name: array.copy() for name, array in observation.items()})
+        total = 0.0 if state is None else np.where(episode_start, 0.0, state[0])
+        total = total + observation["measured"].sum(axis=1)
+        if "partial_scan" in observation:
+            total = total + observation["partial_scan"][:, 0].sum(axis=(1, 2))
+        angle = np.arctan2(observation["heading"][:, 1], observation["heading"][:, 0]) + self.gain * total
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1), (total,)
+
+
+@pytest.fixture
+def crops(rng: np.random.Generator) -> np.ndarray:
+    return rng.uniform(-1, 1, (9, 24, 24)).astype(np.float32)
+
+
+def follower(**environment: Any) -> Contender:
+    return Contender("follower", policy=Follower(), environment=environment)
+
+
+@pytest.mark.parametrize("observe_image", [False, True])
+def test_held_constant_every_crop_has_one_path(observe_image: bool, crops: np.ndarray) -> None:
+    free = follower(observe_image=observe_image)
+    own = measure(free, crops, GEOMETRY).positions
+    assert np.ptp(own, axis=0).max() > 1.0
+    held = held_constant(free, 0.1)
+    assert (held.name, held.role, held.environment) == ("follower_constant", "control", free.environment)
+    measured = measure(held, crops, GEOMETRY)
+    np.testing.assert_array_equal(measured.positions, np.broadcast_to(measured.positions[:1], own.shape))
+    # What it measures is the crop's own all the same.
+    np.testing.assert_array_equal(measured.values, sample(crops, measured.positions))
+
+
+def test_held_constant_equals_the_policy_on_a_uniform_crop(crops: np.ndarray) -> None:
+    uniform = np.full_like(crops[:1], 0.25)
+    free = follower(observe_image=True)
+    expected = measure(free, uniform, GEOMETRY).positions
+    held = measure(held_constant(free, 0.25), crops[:1], GEOMETRY).positions
+    np.testing.assert_array_equal(held, expected)
+
+
+def test_held_constant_leaves_all_but_the_specimen(crops: np.ndarray) -> None:
+    free = follower(observe_image=True)
+    assert isinstance(free.policy, Follower)
+    measured = measure(held_constant(free, -0.5), crops, GEOMETRY)
+    for step, shown in enumerate(free.policy.seen):
+        positions = measured.positions[:, : 4 * (step + 1)]
+        true = partial_scans(sample(crops, positions), positions, 24)
+        np.testing.assert_array_equal(shown["measured"], np.full((9, 4), -0.5, np.float32))
+        np.testing.assert_array_equal(shown["partial_scan"][:, 1], true[:, 1])
+        np.testing.assert_array_equal(shown["partial_scan"][:, 0], -0.5 * true[:, 1])
+        middle = positions[:, -4:].mean(axis=1)
+        direction = positions[:, -1] - positions[:, -4]
+        np.testing.assert_allclose(shown["heading"], direction / (3 * GEOMETRY.first_spacing), atol=1e-4)
+        np.testing.assert_allclose(shown["progress"], (step + 1) / 6, atol=1e-6)
+        assert np.abs(shown["position"] - np.clip(2 * middle / 23 - 1, -1, 1)).max() < 0.5
+
+
+class Replayed:
+    """Decides as a follower does that was handed observations delayed by hand."""
+
+    def __init__(self, n_segments: int) -> None:
+        self.n_segments, self.past, self.inner = n_segments, [], Follower()
+
+    def predict(self, observation: dict[str, np.ndarray], state: Any = None, **settings: Any) -> tuple[np.ndarray, Any]:
+        self.past.append({name: observation[name].copy() for name in ("measured", "partial_scan")})
+        step = len(self.past) - 1
+        if step >= self.n_segments:
+            late = self.past[step - self.n_segments]
+        else:
+            late = {name: array.copy() for name, array in self.past[0].items()}
+            late["measured"][:] = 0.2
+            late["partial_scan"][:, 0] = 0.2 * late["partial_scan"][:, 1]
+        return self.inner.predict({**observation, **late}, state=state, **settings)
+
+
+@pytest.mark.parametrize("n_segments", [1, 2, 4, 9])
+def test_delayed_equals_a_delay_made_by_hand(n_segments: int, crops: np.ndarray) -> None:
+    late = delayed(follower(observe_image=True), n_segments, value=0.2)
+    assert (late.name, late.role) == ("follower_delayed", "control")
+    found = measure(late, crops, GEOMETRY)
+    by_hand = Contender("hand", policy=Replayed(n_segments), environment={"observe_image": True})
+    expected = measure(by_hand, crops, GEOMETRY)
+    np.testing.assert_array_equal(found.positions, expected.positions)
+    np.testing.assert_array_equal(found.values, expected.values)
+    one_path = bool(np.all(found.positions == found.positions[:1]))
+    assert one_path == (n_segments >= GEOMETRY.n_segments - 1)
+    # The same contender measures again as if it had never measured.
+    np.testing.assert_array_equal(measure(late, crops, GEOMETRY).positions, found.positions)
+
+
+def test_a_delayed_policy_whose_scans_begin_at_different_times_keeps_them_apart(rng: np.random.Generator) -> None:
+    policy, inner = Delayed(Follower(), 2), Follower()
+    streams = rng.uniform(-1, 1, (2, 8, 4)).astype(np.float32)
+    begins = np.zeros((2, 8), dtype=bool)
+    begins[:, 0] = begins[1, 3] = True
+    heading = np.tile(np.array([[1.0, 0.0]]), (2, 1))
+    state, own = None, None
+    for step in range(8):
+        observation = {"measured": streams[:, step], "heading": heading}
+        actions, state = policy.predict(observation, state, begins[:, step])
+        since = [step - np.flatnonzero(begins[scan, : step + 1]).max() for scan in (0, 1)]
+        shown = np.stack([streams[scan, step - 2] if since[scan] >= 2 else np.zeros(4) for scan in (0, 1)])
+        expected, own = inner.predict({"measured": shown, "heading": heading}, own, begins[:, step])
+        np.testing.assert_allclose(actions, expected, atol=1e-6)
+
+
+def test_what_cannot_be_a_control_is_refused(crops: np.ndarray) -> None:
+    path = Contender("line", path=np.zeros((24, 2)))
+    with pytest.raises(ValueError, match="'line' is a path; expected a policy"):
+        held_constant(path)
+    with pytest.raises(ValueError, match="'line' is a path; expected a policy"):
+        delayed(path)
+
+    class Peeker(Follower):
+        def peek(self, crops: np.ndarray, targets: np.ndarray) -> None:
+            raise AssertionError
+
+    with pytest.raises(ValueError, match="'oracle' peeks at the truth"):
+        held_constant(Contender("oracle", policy=Peeker()))
+    with pytest.raises(ValueError, match="n_segments is 0; expected a delay of at least one"):
+        delayed(follower(), 0)
+    with pytest.raises(ValueError, match=r"observation has \['specimen_name'\]; expected no parts but"):
+        HeldConstant(Follower()).predict({"measured": np.zeros((1, 4)), "specimen_name": np.zeros((1, 1))})
+    with pytest.raises(ValueError, match=r"control is 'none'; expected one of \['constant', 'delayed', 'other_crop'\]"):
+        control("none", follower())
+    with pytest.raises(ValueError, match=r"positions have shape \(9, 24\); expected \(9, dose, 2\)"):
+        of_other_crops(follower(), np.zeros((9, 24)), list("aabbccdde"), np.random.default_rng(0))
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=2, max_size=8),
+    seed=st.integers(0, 2**31),
+)
+def test_other_crops_are_of_other_specimens_and_each_is_used_once_where_it_can_be(sizes: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes)).astype(str)
+    others = other_crops(groups, rng)
+    assert others.shape == groups.shape
+    assert (groups[others] != groups).all()
+    uses = np.bincount(others, minlength=len(groups))
+    if 2 * max(sizes) <= sum(sizes):
+        assert (uses == 1).all()
+    else:
+        outside = groups != str(int(np.argmax(sizes)))
+        assert np.ptp(uses[outside]) <= 1
+        assert uses[~outside].max() <= 1
+
+
+def test_other_crops_are_drawn_from_all_other_specimens() -> None:
+    groups = np.repeat(np.arange(5), 4)
+    drawn = np.stack([other_crops(groups, np.random.default_rng(seed)) for seed in range(400)])
+    pairs = np.zeros((5, 5))
+    np.add.at(pairs, (np.broadcast_to(groups, drawn.shape), groups[drawn]), 1)
+    np.testing.assert_allclose(pairs[~np.eye(5, dtype=bool)] / (400 * 4), 0.25, atol=0.04)
+    # One draw alone mixes them as well.
+    assert min(len(set(groups[others[:4]].tolist())) for others in drawn[:50]) >= 2
+
+
+def test_one_specimen_has_no_other() -> None:
+    with pytest.raises(ValueError, match="groups are 3 crops of 1 specimen; expected at least 2"):
+        other_crops(["a"] * 3, np.random.default_rng(0))
+
+
+def test_the_path_of_another_crop_is_followed_on_this_one(crops: np.ndarray, rng: np.random.Generator) -> None:
+    free = follower()
+    chosen = measure(free, crops, GEOMETRY).positions
+    groups = list("aabbccdde")
+    swapped = control("other_crop", free, positions=chosen, groups=groups, rng=np.random.default_rng(3))
+    assert (swapped.name, swapped.role) == ("follower_other_crop", "control")
+    others = other_crops(groups, np.random.default_rng(3))
+    measured = measure(swapped, crops[3:7], GEOMETRY, first_crop=3)
+    np.testing.assert_array_equal(measured.positions, chosen[others[3:7]])
+    np.testing.assert_array_equal(measured.values, sample(crops[3:7], measured.positions))
+
+
+def test_diversity_and_overlap_against_loops(rng: np.random.Generator) -> None:
+    paths = rng.integers(0, 12, (6, 20, 2)).astype(np.float64)
+    found = adaptivity(paths, rng.uniform(size=(6, 12, 12)), list("aabbcc"), rng)
+    distances, overlaps = [], []
+    for i in range(6):
+        for j in range(i):
+            distances.append(np.mean([np.linalg.norm(p - q) for p, q in zip(paths[i], paths[j], strict=True)]))
+            first, second = ({tuple(p) for p in path.tolist()} for path in (paths[i], paths[j]))
+            overlaps.append(len(first & second) / len(first | second))
+    assert found["path_diversity"] == pytest.approx(np.mean(distances))
+    assert found["pixel_overlap"] == pytest.approx(np.mean(overlaps), rel=1e-5)
+
+
+def smooth_crops(rng: np.random.Generator, n_crops: int) -> tuple[np.ndarray, np.ndarray]:
+    """Crops of four patterns of random strength, and the strengths."""
+    strengths = rng.normal(size=(n_crops, 4)) * np.array([2.0, 1.5, 1.0, 0.8])
+    patterns = rng.normal(size=(4, 16, 16))
+    return np.tensordot(strengths, patterns, axes=1), strengths
+
+
+def test_a_path_that_is_linear_in_the_crop_is_explained_by_it_and_a_random_one_is_not(rng: np.random.Generator) -> None:
+    crops, strengths = smooth_crops(rng, 120)
+    groups = np.repeat(np.arange(30), 4)
+    linear = 8.0 + np.tensordot(strengths, rng.normal(size=(4, 10, 2)), axes=1)
+    explained = adaptivity(linear, crops, groups, rng)["predicted_share"]
+    assert explained > 0.98
+    # As much noise as signal leaves half.
+    noisy = linear + rng.normal(size=linear.shape) * linear.std(axis=0)
+    assert adaptivity(noisy, crops, groups, rng)["predicted_share"] == pytest.approx(0.5, abs=0.08)
+    unrelated = [adaptivity(rng.normal(size=linear.shape), crops, groups, rng)["predicted_share"] for _ in range(5)]
+    assert np.mean(unrelated) == pytest.approx(0.0, abs=0.02)
+
+
+def test_what_is_known_of_a_specimen_alone_explains_nothing_across_specimens(rng: np.random.Generator) -> None:
+    # Crops and paths agree within each specimen, by chance alone: no split that mixes specimens would see through it.
+    patterns, favourites = rng.normal(size=(8, 16, 16)), rng.normal(size=(8, 10, 2))
+    groups = np.repeat(np.arange(8), 12)
+    crops = patterns[groups] + 0.05 * rng.normal(size=(96, 16, 16))
+    paths = favourites[groups] + 0.05 * rng.normal(size=(96, 10, 2))
+    assert adaptivity(paths, crops, groups, rng)["predicted_share"] < 0.1
+    assert adaptivity(paths, crops, np.arange(96), rng)["predicted_share"] > 0.8
+
+
+def test_the_share_of_the_crop_among_repeats_is_the_intraclass_correlation(rng: np.random.Generator) -> None:
+    crops = rng.uniform(size=(60, 8, 8))
+    own = rng.normal(scale=2.0, size=(60, 30, 2))
+    for noise, expected in ((0.0, 1.0), (2.0, 0.5), (6.0, 0.1)):
+        repeats = own + noise * rng.normal(size=(5, 60, 30, 2))
+        found = adaptivity(repeats[0], crops, np.arange(60), rng, repeats=repeats)["crop_share"]
+        assert found == pytest.approx(expected, abs=0.02)
+    nothing = rng.normal(size=(5, 60, 30, 2))
+    assert adaptivity(nothing[0], crops, np.arange(60), rng, repeats=nothing)["crop_share"] < 0.02
+
+
+def test_a_static_path_has_no_diversity_and_nothing_to_explain(rng: np.random.Generator) -> None:
+    path = rng.uniform(0, 15, (40, 2)).astype(np.float32)
+    repeats = np.broadcast_to(path, (3, 10, 40, 2))
+    found = adaptivity(repeats[0], rng.uniform(size=(10, 16, 16)), list("aabbccddee"), rng, repeats=repeats)
+    assert found == {
+        "path_diversity": pytest.approx(0.0, abs=1e-12),
+        "pixel_overlap": 1.0,
+        "predicted_share": 0.0,
+        "crop_share": 0.0,
+    }
+
+
+def test_adaptivity_of_a_policy_and_of_its_control_under_noise(crops: np.ndarray, rng: np.random.Generator) -> None:
+    instrument = make_instrument("low-dose")
+    groups = list("aabbccdde")
+
+    def scanned(contender: Contender) -> np.ndarray:
+        return np.stack(
+            [measure(contender, crops, GEOMETRY, acquisition=instrument, seed=s).positions for s in range(4)]
+        )
+
+    free, held = scanned(Contender("gentle", policy=Follower(0.3))), scanned(held_constant(follower()))
+    of_free = adaptivity(free[0], crops, groups, rng, repeats=free)
+    of_held = adaptivity(held[0], crops, groups, rng, repeats=held)
+    assert of_free["path_diversity"] > 1.0
+    assert 0.05 < of_free["crop_share"] < 1.0
+    assert (of_held["path_diversity"], of_held["crop_share"]) == (0.0, 0.0)
+
+
+def test_few_crops_and_few_specimens(rng: np.random.Generator) -> None:
+    paths, crops = rng.uniform(0, 7, (4, 5, 2)), rng.uniform(size=(4, 8, 8))
+    assert set(adaptivity(paths, crops, ["a"] * 4, rng)) == {"path_diversity", "pixel_overlap"}
+    assert np.isfinite(adaptivity(paths[:2], crops[:2], ["a", "b"], rng)["predicted_share"])
+    uniform = adaptivity(paths, np.zeros((4, 8, 8)), list("abcd"), rng)
+    assert np.isfinite(uniform["predicted_share"])
+    many = adaptivity(np.tile(paths, (5, 1, 1)), np.tile(crops, (5, 1, 1)), np.arange(20), rng, n_most=7)
+    assert all(np.isfinite(list(many.values())))
+    with pytest.raises(ValueError, match=r"positions have shape \(1, 5, 2\); expected .* at least 2 crops"):
+        adaptivity(paths[:1], crops[:1], ["a"], rng)
+    with pytest.raises(ValueError, match=r"groups have shape \(3,\); expected \(4,\)"):
+        adaptivity(paths, crops, ["a"] * 3, rng)
+    with pytest.raises(ValueError, match=r"targets have shape \(3, 8, 8\); expected \(4, S, S\)"):
+        adaptivity(paths, crops[:3], ["a"] * 4, rng)
+    with pytest.raises(ValueError, match=r"repeats have shape \(1, 4, 5, 2\); expected .* at least 2 repeats"):
+        adaptivity(paths, crops, list("aabb"), rng, repeats=paths[None])
