@@ -32,8 +32,9 @@ class PathLearning:
         n_updates: Number of updates.
         batch_size: Crops in each.
         learning_rate: Adam's, at the start of a cosine; of a path [px], of an actor its weights'.
-        network_learning_rate: That of the network, which learns along; 0 keeps it as it is.
-        completer: What completes the scans that are learned from: the pull-push infill, which is cheap, or the network.
+        network_learning_rate: That of the network, which then learns along; 0 keeps it as it is. Learning from scans
+            that are splatted bilinearly, it was seen to forget how to complete those that are not.
+        completer: What completes the scans that are learned from: the network, or the pull-push infill, which is cheap.
         try_every: Updates between trials on the validation crops; the best path or actor is kept, the first among them.
 
     Raises:
@@ -41,15 +42,15 @@ class PathLearning:
 
     Example:
         >>> PathLearning(n_updates=10).completer
-        'infill'
+        'network'
     """
 
-    n_updates: int = 1000
+    n_updates: int = 400
     batch_size: int = 32
     learning_rate: float = 1e-3
-    network_learning_rate: float = 3e-4
-    completer: Literal["infill", "network"] = "infill"
-    try_every: int = 100
+    network_learning_rate: float = 0.0
+    completer: Literal["infill", "network"] = "network"
+    try_every: int = 50
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "try_every"):
@@ -62,7 +63,7 @@ class PathLearning:
             raise ValueError(f"completer is {self.completer!r}; expected 'infill' or 'network'")
 
 
-PATH_LEARNING = PathLearning(batch_size=64, learning_rate=0.05)
+PATH_LEARNING = PathLearning(n_updates=300, learning_rate=0.03, try_every=25)
 """Settings for a path: its corners move by hundredths of a pixel at a time."""
 
 
@@ -112,7 +113,8 @@ def learn_path(
     Args:
         crops: Training crops.
         geometry: The geometry; its start and its first segment stay.
-        network: Network that completes scans and learns along, as a copy; needed for ``settings.completer`` "network".
+        network: Network that completes scans, which is left as it was; not needed where ``settings.completer`` is
+            "infill".
         validation: Crops on which the best path is chosen, shape (n_crops, S, S).
         settings: Everything else.
         acquisition: The instrument, or a preset's name; None is the ideal one.
@@ -159,7 +161,8 @@ def train_pathwise(
         crops: Training crops.
         geometry: The geometry, with a free spacing.
         path: Headings [rad] and spacings [px] of the reference path that it starts from, such as a learned one.
-        network: Network that completes scans and learns along, as a copy; needed for ``settings.completer`` "network".
+        network: Network that completes scans, which is left as it was; not needed where ``settings.completer`` is
+            "infill".
         validation: Crops on which the best actor is chosen, shape (n_crops, S, S).
         actor_settings: What the actor may do.
         settings: Everything else.

@@ -1,15 +1,15 @@
 """A recurrent actor that learns by gradients through the sampling itself, without a critic.
 
-The actor follows a reference path, a static scan worth following, and bends it: at each decision it chooses how fast to
-go on along the reference and how far beside it, from all it has measured. The rest of the reference is always spread
-over the rest of the dose, so that going slowly where there is much to see is paid for by going faster later, and the
-whole path stays a path to the end.
+The actor follows a reference path, a static scan worth following, and bends it: from all it has measured it chooses how
+far from the reference's corners the next segments end. A corner that was moved does not move those after it, so that
+what is learned of one part of the path is not undone by another.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from adaptive_scan.scans import ScanGeometry, tensors
 from adaptive_scan.scans.waypoints import between_corners, corners_of, segments_between, walk
 
 _PATCH = 16  # cells of two pixels around the next waypoint: a third of a field of 96 px, two thirds of one of 48 px
-_LOOK = (2.0, 6.0, 12.0)  # how many segments ahead the actor sees the reference
+_LOOK = (2, 6, 12)  # how many corners beyond the next one the actor sees of the reference
 
 
 @dataclass(frozen=True)
@@ -38,29 +38,27 @@ class PathwiseSettings:
     Attributes:
         n_together: Segments chosen at each decision.
         hidden_size: Units of its recurrent memory.
-        largest_rate: Largest factor, and one over the smallest, on the pace along the reference.
-        largest_offset: Largest distance beside the reference along rows and along columns [px].
+        largest_offset: Largest distance of a segment's end from that of the reference, along rows and along columns
+            [px].
 
     Raises:
         ValueError: If one of them is out of range.
 
     Example:
-        >>> PathwiseSettings(n_together=2).hidden_size
+        >>> PathwiseSettings(n_together=4).hidden_size
         64
     """
 
-    n_together: int = 4
+    n_together: int = 2
     hidden_size: int = 64
-    largest_rate: float = 4.0
-    largest_offset: float = 6.0
+    largest_offset: float = 10.0
 
     def __post_init__(self) -> None:
         for name in ("n_together", "hidden_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if not 1.0 < self.largest_rate < math.inf or not 0.0 <= self.largest_offset < math.inf:
-            found = f"largest_rate is {self.largest_rate} and largest_offset {self.largest_offset}"
-            raise ValueError(f"{found}; expected more than 1, and 0 or more")
+        if not 0.0 < self.largest_offset < math.inf:
+            raise ValueError(f"largest_offset is {self.largest_offset}; expected more than 0")
 
 
 class Progress(NamedTuple):
@@ -68,14 +66,13 @@ class Progress(NamedTuple):
 
     Attributes:
         hidden: Recurrent memory, shape (n_scans, hidden_size).
-        along: Place on the reference [segments], shape (n_scans,).
-        offset: Distance beside it (row, column) [px], shape (n_scans, 2).
+        offsets: How far from the reference the segments of the last decision were to end [px], shape
+            (n_scans, n_together, 2).
         end: Corner where the next segment to choose begins [px], shape (n_scans, 2).
     """
 
     hidden: Tensor
-    along: Tensor
-    offset: Tensor
+    offsets: Tensor
     end: Tensor
 
 
@@ -116,18 +113,18 @@ class PathwiseActor(nn.Module):
         self.register_buffer("window", torch.cartesian_prod(steps, steps), persistent=False)
         self.around = _encoder(2, (16, 32), first_stride=2, side=_PATCH, n_out=96)
         self.everywhere = _encoder(2, (16, 16), first_stride=2, side=geometry.image_size // 2, n_out=32)
-        n_seen = settings.n_together * geometry.n_positions + 2 + 2 + 2 * len(_LOOK) + 2
+        n_seen = settings.n_together * (geometry.n_positions + 2 + 2) + 2 + 2 * len(_LOOK) + 1
         self.embedding = nn.Sequential(nn.Linear(n_seen + 96 + 32, 96), nn.ReLU())
         self.memory = nn.GRUCell(96, settings.hidden_size)
-        self.choice = nn.Linear(settings.hidden_size + 96, 3)
+        self.choice = nn.Linear(settings.hidden_size + 96, 2 * settings.n_together)
         nn.init.zeros_(self.choice.weight)
         nn.init.zeros_(self.choice.bias)
 
     def begin(self, n_scans: int) -> Progress:
         """The state of scans whose first segment was measured."""
-        zeros = self.reference.new_zeros(n_scans)
-        hidden = zeros[:, None].expand(-1, self.settings.hidden_size)
-        return Progress(hidden, zeros + 1.0, zeros[:, None].expand(-1, 2), self.reference[1].expand(n_scans, 2))
+        hidden = self.reference.new_zeros(n_scans, self.settings.hidden_size)
+        offsets = self.reference.new_zeros(n_scans, self.settings.n_together, 2)
+        return Progress(hidden, offsets, self.reference[1].expand(n_scans, 2))
 
     def decide(self, partial_scans: Tensor, values: Tensor, n_chosen: int, state: Progress) -> tuple[Tensor, Progress]:
         """Choose the next segments.
@@ -141,17 +138,11 @@ class PathwiseActor(nn.Module):
         Returns:
             Ends of the next ``n_together`` segments [px], shape (n_scans, n_together, 2), and the state after them.
         """
-        settings, n_segments = self.settings, self.geometry.n_segments
-        pace = (n_segments - state.along) / (n_segments - n_chosen)
-        ahead = self._along(state.along[:, None] + pace[:, None] * pace.new_tensor(_LOOK))
-        hidden, chosen = self._choose(partial_scans, values, ahead, pace, n_chosen / n_segments, state)
-        rate = pace * torch.exp(math.log(settings.largest_rate) * torch.tanh(chosen[:, 0]))
-        offset = settings.largest_offset * torch.tanh(chosen[:, 1:])
-        shares = torch.arange(1, settings.n_together + 1, device=rate.device)
-        places = (state.along[:, None] + rate[:, None] * shares).clamp(max=float(n_segments))
-        turned = torch.lerp(state.offset[:, None], offset[:, None], (shares / settings.n_together)[:, None])
-        corners = walk(state.end, self._along(places) + turned, self.geometry)
-        return corners, Progress(hidden, places[:, -1], offset, corners[:, -1])
+        wanted = self._corners_after(n_chosen, range(1, self.settings.n_together + 1))
+        hidden, chosen = self._choose(partial_scans, values, n_chosen, state)
+        offsets = self.settings.largest_offset * torch.tanh(chosen.reshape(-1, *wanted.shape))
+        corners = walk(state.end, wanted + offsets, self.geometry)
+        return corners, Progress(hidden, offsets, corners[:, -1])
 
     def scan(self, crops: Tensor) -> Tensor:
         """Scan crops with an ideal instrument; the positions are differentiable in the weights.
@@ -178,21 +169,21 @@ class PathwiseActor(nn.Module):
             n_chosen += together
         return between_corners(torch.cat(corners, dim=1)[:, : n_segments + 1], self.geometry.n_positions)
 
-    def _choose(
-        self, partial: Tensor, values: Tensor, ahead: Tensor, pace: Tensor, progress: float, state: Progress
-    ) -> tuple[Tensor, Tensor]:
-        """The memory after looking, shape (n_scans, hidden_size), and three numbers for each scan."""
-        middle = self.geometry.image_size / 2
+    def _choose(self, partial: Tensor, values: Tensor, n_chosen: int, state: Progress) -> tuple[Tensor, Tensor]:
+        """The memory after looking, shape (n_scans, hidden_size), and two numbers for each segment to choose."""
+        geometry, together = self.geometry, self.settings.n_together
+        middle = geometry.image_size / 2
+        ahead = self._corners_after(n_chosen, [*range(1, together + 1), *(1 + look for look in _LOOK)])
         coarse = _coarse(partial)
-        places = ((ahead[:, :1] + self.window - 0.5) / (middle - 1.0) - 1.0).flip(-1)[:, None]
-        around = F.grid_sample(coarse, places, align_corners=True).reshape(-1, 2, _PATCH, _PATCH)
+        cells = (ahead[:together].mean(dim=0) + self.window - 0.5) / (middle - 1.0) - 1.0
+        cells = cells.flip(-1).expand(len(partial), 1, -1, -1)
+        around = F.grid_sample(coarse, cells, align_corners=True).reshape(-1, 2, _PATCH, _PATCH)
         seen = [
             values,
             (state.end - middle) / middle,
-            state.offset / 10.0,
+            state.offsets.flatten(1) / self.settings.largest_offset,
             ((ahead - state.end[:, None]) / 10.0).flatten(1),
-            torch.full_like(pace, progress)[:, None],
-            pace[:, None] - 1.0,
+            values.new_full((len(values), 1), n_chosen / geometry.n_segments),
             self.around(around),
             self.everywhere(coarse),
         ]
@@ -200,12 +191,10 @@ class PathwiseActor(nn.Module):
         hidden = self.memory(features, state.hidden)
         return hidden, self.choice(torch.cat((hidden, features), dim=1))
 
-    def _along(self, places: Tensor) -> Tensor:
-        """Points of the reference at places along it [segments], shape (n_scans, n_places, 2)."""
+    def _corners_after(self, n_chosen: int, steps: Sequence[int]) -> Tensor:
+        """Corners of the reference so many steps after those chosen, its last one for all beyond, (n_steps, 2)."""
         last = len(self.reference) - 1
-        inside = places.clamp(0, last)
-        below = inside.detach().floor().clamp(max=last - 1).long()
-        return torch.lerp(self.reference[below], self.reference[below + 1], (inside - below)[..., None])
+        return self.reference[[min(n_chosen + step, last) for step in steps]]
 
 
 def _check_reference(reference: Tensor, geometry: ScanGeometry) -> None:

@@ -25,6 +25,9 @@ class BenchmarkConfig:
     """Further policies, each as package.module:factory; the factory is called without arguments."""
     completer: tuple[str, ...] = ()
     """Further completers, in the same form."""
+    only_seeds: tuple[int, ...] = ()
+    """Seeds whose stages are made, so that several processes or machines with one folder can share the work: once for
+    the preparation, once more for the comparison, and a last time without it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks run."""
     n_threads: int = 0

@@ -136,8 +136,8 @@ def write_new(config: NewBenchmarkConfig) -> None:
     print(f"written: {config.new}; edit it, and run it by adaptive-scan compare {config.new}")
 
 
-def run(config: BenchmarkConfig) -> Results:
-    """Run a benchmark, or what is left of it, and write its report.
+def run(config: BenchmarkConfig) -> Results | None:
+    """Run a benchmark, or what is left of it, and write its report once all seeds are done.
 
     Raises:
         InputError: If settings, files or folders cannot be used.
@@ -154,7 +154,17 @@ def run(config: BenchmarkConfig) -> Results:
     print(f"results folder: {out}", flush=True)
     try:
         with refusals_as_input_errors(), failing_in_one_line(out):
-            results = run_benchmark(benchmark, out, makers=MAKERS, completers=completers, device=str(device))
+            results = run_benchmark(
+                benchmark,
+                out,
+                makers=MAKERS,
+                completers=completers,
+                device=str(device),
+                only_seeds=config.only_seeds,
+            )
+        if results is None:
+            print("stages of other seeds are not made yet; the same command goes on when they are")
+            return None
         report_results(results, out)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"whole stages stand; the same command with --out {out} goes on") from interrupt

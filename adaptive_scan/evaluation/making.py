@@ -38,12 +38,14 @@ def is_of_other_crops(entry: ScanEntry) -> bool:
     return entry.kind == "control" and entry.settings.get("control") == _OTHER_CROP
 
 
-def make_static(cell: Cell, *, family: str | None = None) -> Contender:
+def make_static(cell: Cell, *, family: str | None = None, n_positions: int | None = None) -> Contender:
     """A static scan.
 
     Args:
         cell: Where it takes part.
         family: A name of `adaptive_scan.generators.known_families`; the scan's own name without it.
+        n_positions: Positions of the segments of a family that has segments, whose spacing is then free; those of the
+            geometry without it.
     """
     family = cell.name if family is None else family
     if family not in known_families():
@@ -52,7 +54,7 @@ def make_static(cell: Cell, *, family: str | None = None) -> Contender:
         return static_contenders([family])[0]
 
     def path(dose: int, image_size: int, rng: np.random.Generator) -> np.ndarray:
-        return family_positions(family, cell.geometry, 1, rng)[0]
+        return family_positions(family, _path_geometry(cell, n_positions), 1, rng)[0]
 
     return Contender(family, path=path, random=family == "random_headings")
 
@@ -139,7 +141,8 @@ def make_pathwise(
     *,
     of: str | None = None,
     n_positions: int | None = None,
-    n_together: int = 4,
+    n_together: int = 2,
+    largest_offset: float = 10.0,
     hidden_size: int = 64,
     **settings: Unpack[PathLearningSettings],
 ) -> Contender:
@@ -150,6 +153,7 @@ def make_pathwise(
         of: Name of the learned path that it starts from, with the same ``n_positions``; the filling path without it.
         n_positions: Positions of its segments, as for the learned path.
         n_together: Segments chosen at each decision.
+        largest_offset: How far from the path it starts from it may end a segment [px].
         hidden_size: Units of its memory.
         settings: Of the learning.
     """
@@ -162,7 +166,7 @@ def make_pathwise(
             filling_path(geometry) if of is None else _learned_path(cell, of),
             cell.generator,
             validation=cell.validation.crops,
-            actor_settings=PathwiseSettings(n_together=n_together, hidden_size=hidden_size),
+            actor_settings=PathwiseSettings(n_together, hidden_size, largest_offset),
             settings=PathLearning(**settings),
             acquisition=cell.instrument,
             blur=cell.blur,
@@ -194,7 +198,7 @@ def make_variance_greedy(cell: Cell, **settings: Unpack[CandidateSettings]) -> C
 
 
 def make_gradient_following(
-    cell: Cell, *, exploration: float = 0.5, completer: str = "infill", **settings: Unpack[CandidateSettings]
+    cell: Cell, *, exploration: float = 1.0, completer: str = "infill", **settings: Unpack[CandidateSettings]
 ) -> Contender:
     """The heuristic that goes where the picture seems steep; see `GradientFollowing` there.
 

@@ -12,7 +12,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ from adaptive_scan.evaluation.preparing import SeedStages, Setting, best_static
 from adaptive_scan.evaluation.result_files import read_all_sums, read_examples, read_rows, write_results
 from adaptive_scan.evaluation.results import Results
 from adaptive_scan.evaluation.scoring import CellScoring
-from adaptive_scan.evaluation.stages import RunFolder, run_stages
+from adaptive_scan.evaluation.stages import RunFolder, Stage, run_stages
 from adaptive_scan.generators import Completer
 
 _PACKAGES = ("torch", "numpy", "numba", "scipy", "scikit-image", "pyarrow", "safetensors")
@@ -41,7 +41,8 @@ def run_benchmark(
     completers: Mapping[str, Completer] | None = None,
     device: str = "cpu",
     progress: bool = True,
-) -> Results:
+    only_seeds: Sequence[int] = (),
+) -> Results | None:
     """Run a benchmark, or what is left of it, and collect its results.
 
     Every stage leaves a file that appears by rename; a run that was killed goes on behind its last whole stage when it
@@ -54,13 +55,17 @@ def run_benchmark(
         completers: Further completers by the names that the benchmark has for them.
         device: Where networks are trained and run.
         progress: Whether to show a progress bar.
+        only_seeds: Seeds whose stages are made, so that several processes or machines with one folder can share the
+            work; without any, all.
 
     Returns:
-        The results, which `adaptive_scan.evaluation.result_files.load_results` reads again.
+        The results, which `adaptive_scan.evaluation.result_files.load_results` reads again; None where stages of other
+        seeds are not made yet.
 
     Raises:
-        ValueError: If a kind or a completer is unknown, there are too few groups, the folder is that of another
-            benchmark, the pictures are others than it was written for, or a scan exceeds its budget.
+        ValueError: If a seed is none of the benchmark's, a kind or a completer is unknown, there are too few groups,
+            the folder is that of another benchmark, the pictures are others than it was written for, or a scan exceeds
+            its budget.
         MicrographError: If a file of micrographs cannot be used.
 
     Example:
@@ -89,14 +94,42 @@ def run_benchmark(
     setting = Setting(benchmark, bank, files, known, device)
     seeds = [SeedStages(setting, seed) for seed in benchmark.seeds]
     split = {str(each.seed): each.groups() for each in seeds}
-    run_stages([stage for each in seeds for stage in each.stages()], files.root, progress=progress, title="preparing")
+    shared = _Shared(files.root, _own_seeds(benchmark, only_seeds), progress)
+    if not shared.run("preparing", {each.seed: each.stages() for each in seeds}):
+        return None
     best = best_static(seeds)
     scored = _scored(seeds, best, completers or {})
-    run_stages([stage for each in scored for stage in each.stages()], files.root, progress=progress, title="comparing")
+    of_seeds = {
+        seed: [part for each in scored if each.cell.seed == seed for part in each.stages()] for seed in benchmark.seeds
+    }
+    if not shared.run("comparing", of_seeds):
+        return None
     found = {"best_static": best, "split": split, "skipped": bank.skipped, "versions": _versions()}
     results = _collected(setting, scored, found)
     write_results(files.root, results)
     return results
+
+
+def _own_seeds(benchmark: Benchmark, only: Sequence[int]) -> Sequence[int]:
+    for seed in only:
+        if seed not in benchmark.seeds:
+            known = ", ".join(str(each) for each in benchmark.seeds)
+            raise ValueError(f"only_seeds: found {seed}; expected some of the benchmark's, {known}")
+    return only or benchmark.seeds
+
+
+class _Shared(NamedTuple):
+    """Work that several processes may share, each by its own seeds."""
+
+    root: Path
+    seeds: Sequence[int]
+    progress: bool
+
+    def run(self, title: str, stages: Mapping[int, Sequence[Stage]]) -> bool:
+        """Make the stages of the own seeds; whether those of the others are made as well."""
+        own = [stage for seed in self.seeds for stage in stages[seed]]
+        run_stages(own, self.root, progress=self.progress, title=title)
+        return all(stage.file.exists() for of_seed in stages.values() for stage in of_seed)
 
 
 def _check_names(benchmark: Benchmark, makers: Mapping[str, ScanMaker], completers: Mapping[str, Completer]) -> None:

@@ -91,7 +91,6 @@ def run_stages(stages: Sequence[Stage], folder: Path, *, progress: bool, title: 
         title: What the bar calls them together.
     """
     file = folder / TIMINGS
-    seconds = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     # A terminal redraws the bar in place; in a log file every update is one more line.
     is_terminal = sys.stderr.isatty()
     often = 0.1 if is_terminal else 10.0
@@ -101,6 +100,8 @@ def run_stages(stages: Sequence[Stage], folder: Path, *, progress: bool, title: 
             if not stage.file.exists():
                 began = time.monotonic()
                 stage.make()
-                seconds[stage.name] = round(time.monotonic() - began, 3)
-                write_json(file, seconds)
+                taken = round(time.monotonic() - began, 3)
+                # Read again each time: another process may share the work.
+                seconds = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+                write_json(file, {**seconds, stage.name: taken})
             bar.update()

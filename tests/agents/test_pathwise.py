@@ -54,18 +54,17 @@ def test_an_untrained_actor_follows_the_reference() -> None:
     torch.testing.assert_close(positions[:, :, 0], actor.reference[:-1].expand(2, -1, -1), atol=1e-4, rtol=0)
 
 
-def test_a_slow_start_is_made_up_for_later() -> None:
-    # Whatever the pace at first, the rest of the reference is spread over the rest of the dose.
-    actor = make_actor(24, 1, trained=False, n_together=4, largest_rate=2.0)
-    state, slow = actor.begin(1), torch.zeros(1, 2, 24, 24)
+def test_a_corner_that_was_moved_does_not_move_those_after_it() -> None:
+    actor = make_actor(24, 1, trained=False, n_together=2, largest_offset=2.0)
+    state, nothing = actor.begin(1), torch.zeros(1, 2, 24, 24)
     with torch.no_grad():
-        actor.choice.bias[0] = -20.0
-        _, state = actor.decide(slow, torch.zeros(1, 4), 1, state)
-        assert state.along.item() == pytest.approx(1 + 4 * 0.5)
-        actor.choice.bias[0] = 0.0
-        for n_chosen in range(5, 24, 4):
-            _, state = actor.decide(slow, torch.zeros(1, 4), n_chosen, state)
-    assert state.along.item() == pytest.approx(24.0)
+        actor.choice.bias[:] = torch.tensor([20.0, -20.0, 20.0, 20.0])
+        moved, state = actor.decide(nothing, torch.zeros(1, 2), 1, state)
+        torch.testing.assert_close(moved[0, 0], actor.reference[2] + torch.tensor([2.0, -2.0]))
+        torch.testing.assert_close(moved[0, 1], actor.reference[3] + torch.tensor([2.0, 2.0]))
+        actor.choice.bias[:] = 0.0
+        back, _ = actor.decide(nothing, torch.zeros(1, 2), 3, state)
+    torch.testing.assert_close(back[0], actor.reference[4:6])
 
 
 def test_nothing_of_the_rest_of_the_crop_is_seen() -> None:
@@ -120,8 +119,8 @@ def test_references_and_settings_that_do_not_fit_are_refused() -> None:
         PathwiseActor(corners + 1.0, geometry)
     with pytest.raises(ValueError, match="free spacing"):
         PathwiseActor(corners, ScanGeometry(24, 6, 1))
-    with pytest.raises(ValueError, match=r"largest_rate is 1\.0"):
-        PathwiseSettings(largest_rate=1.0)
+    with pytest.raises(ValueError, match=r"largest_offset is 0\.0"):
+        PathwiseSettings(largest_offset=0.0)
     with pytest.raises(ValueError, match="n_together is 0"):
         PathwiseSettings(n_together=0)
 
