@@ -13,6 +13,7 @@ from adaptive_scan.agents.pathwise import (
     PathwiseSettings,
     load_pathwise,
     pathwise_geometry,
+    single_positions,
 )
 from adaptive_scan.agents.policies import CnnMemoryPolicy, MemoryPolicy, MultiInputMemoryPolicy
 from adaptive_scan.agents.recurrent import RecurrentMemory
@@ -70,5 +71,6 @@ __all__ = [
     "n_step_targets",
     "pathwise_geometry",
     "saturation",
+    "single_positions",
     "train_pathwise",
 ]

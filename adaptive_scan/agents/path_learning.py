@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
-from adaptive_scan.agents.path_loss import PathLoss, draw_crops, outside, relative
+from adaptive_scan.agents.path_loss import PathLoss, Readings, draw_crops, outside, relative
 from adaptive_scan.agents.pathwise import PathwiseActor, PathwiseSettings
 from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import ScanGeometry, filling_path
@@ -22,6 +23,7 @@ from adaptive_scan.scans.waypoints import between_corners, corners_of, segments_
 _EDGE_WEIGHT = 1.0
 _LAST_RATE = 0.01  # of the first, where the cosine ends
 _TRIALS_AT_ONCE = 128
+_SMALLEST_MEAN = 1e-12  # of a loss that others are divided by
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class PathLearning:
             that are splatted bilinearly, it was seen to forget how to complete those that are not.
         completer: What completes the scans that are learned from: the network, or the pull-push infill, which is cheap.
         try_every: Updates between trials on the validation crops; the best path or actor is kept, the first among them.
+        further_learning_rates: Learning rates that are tried beside ``learning_rate``, each from the same beginning,
+            with as many updates and the same crops; the best trial of all is kept.
 
     Raises:
         ValueError: If one of them is out of range.
@@ -51,20 +55,31 @@ class PathLearning:
     network_learning_rate: float = 0.0
     completer: Literal["infill", "network"] = "network"
     try_every: int = 50
+    further_learning_rates: tuple[float, ...] = ()
+
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """All that are tried, each once, in order."""
+        return tuple(dict.fromkeys((self.learning_rate, *self.further_learning_rates)))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "further_learning_rates", tuple(self.further_learning_rates))
         for name in ("batch_size", "try_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         for name in ("n_updates", "learning_rate", "network_learning_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        for rate in self.further_learning_rates:
+            if not 0 <= rate < math.inf:
+                raise ValueError(f"further_learning_rates hold {rate}; expected 0 or more")
         if self.completer not in ("infill", "network"):
             raise ValueError(f"completer is {self.completer!r}; expected 'infill' or 'network'")
 
 
-PATH_LEARNING = PathLearning(n_updates=300, learning_rate=0.03, try_every=25)
-"""Settings for a path: its corners move by hundredths of a pixel at a time."""
+PATH_LEARNING = PathLearning(n_updates=300, learning_rate=0.03, try_every=25, further_learning_rates=(0.1, 0.3))
+"""Settings for a path, whose corners move by hundredths of a pixel at a time, or by tenths: which of it is best depends
+on the crops, so each is tried. Adam moves a corner by about its rate at each update, 0.03 px by 2 px or so in all."""
 
 
 class LearnedPath(nn.Module):
@@ -87,8 +102,8 @@ class LearnedPath(nn.Module):
         """Corners of the path [px], shape (n_segments + 1, 2)."""
         return torch.cat((self.first, walk(self.first[1:], self.waypoints[None], self.geometry)[0]))
 
-    def scan(self, crops: Tensor) -> Tensor:
-        """Its positions for each crop, shape (n_scans, n_segments, n_positions, 2)."""
+    def scan(self, crops: Tensor, readings: Readings | None = None) -> Tensor:
+        """Its positions for each crop, shape (n_scans, n_segments, n_positions, 2), whatever is measured on the way."""
         positions = between_corners(self.corners()[None], self.geometry.n_positions)
         return positions.expand(len(crops), -1, -1, -1)
 
@@ -99,6 +114,7 @@ def learn_path(
     network: nn.Module | None = None,
     *,
     validation: np.ndarray,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
     settings: PathLearning = PATH_LEARNING,
     acquisition: Instrument | Acquisition | str | None = None,
     blur: bool = True,
@@ -107,8 +123,10 @@ def learn_path(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The static path of segments that lowers the loss of completion most: its headings and spacings by gradients.
 
-    It begins as the filling path. Each update scans random crops along it with `soft_partial_scans`, completes them,
-    and follows the gradient of the losses, each as a share of the filling path's on the same crop.
+    It begins as the filling path or another one. Each update scans random crops along it with `soft_partial_scans`,
+    completes them, and follows the gradient of the losses, each as a share of the first path's on the same crop. What
+    is kept is the best trial of all learning rates, the first path among them: the one whose mean loss on the
+    validation crops is lowest.
 
     Args:
         crops: Training crops.
@@ -116,11 +134,14 @@ def learn_path(
         network: Network that completes scans, which is left as it was; not needed where ``settings.completer`` is
             "infill".
         validation: Crops on which the best path is chosen, shape (n_crops, S, S).
+        start: Headings [rad] and spacings [px] of the path that it begins as, such as `single_positions` gives for a
+            spiral or a raster; the filling path without it.
         settings: Everything else.
         acquisition: The instrument, or a preset's name; None is the ideal one.
         blur: Whether targets are blurred.
         seed: Of the crops drawn and of the instrument.
-        on_trial: Called with the updates made and the mean share of the filling path's loss on the validation crops.
+        on_trial: Called with the updates made, those of all learning rates together, and the mean loss on the
+            validation crops over that of the first path.
 
     Returns:
         Headings [rad] and spacings [px], float64, shape (n_segments,) each.
@@ -128,7 +149,8 @@ def learn_path(
     Raises:
         ValueError: If a network is needed and there is none.
     """
-    headings, spacings = (torch.from_numpy(part) for part in filling_path(geometry))
+    first = filling_path(geometry) if start is None else start
+    headings, spacings = (torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in first)
     path = LearnedPath(corners_of(geometry, headings, spacings), geometry)
     loss = _path_loss(network, settings, acquisition, blur)
     _learn(path, copy.deepcopy(path), loss, crops, validation, settings, seed, on_trial)
@@ -169,7 +191,8 @@ def train_pathwise(
         acquisition: The instrument, or a preset's name; None is the ideal one.
         blur: Whether targets are blurred.
         seed: Of the first weights, of the crops drawn and of the instrument.
-        on_trial: Called with the updates made and the mean share of the reference's loss on the validation crops.
+        on_trial: Called with the updates made, those of all learning rates together, and the mean loss on the
+            validation crops over that of the reference.
 
     Returns:
         The actor.
@@ -195,8 +218,12 @@ def _path_loss(
 ) -> PathLoss:
     if settings.completer == "network" and network is None:
         raise ValueError("network is None; expected one, since completer is 'network'")
-    own = copy.deepcopy(network) if settings.completer == "network" else None
-    return PathLoss(own, as_instrument(acquisition), blur)
+    if network is None or settings.completer == "infill":
+        return PathLoss(None, as_instrument(acquisition), blur)
+    # The crops and the instrument are on the CPU.
+    own = copy.deepcopy(network).cpu()
+    learns = settings.network_learning_rate > 0
+    return PathLoss(own.train(learns).requires_grad_(learns), as_instrument(acquisition), blur)
 
 
 def _learn(
@@ -209,30 +236,55 @@ def _learn(
     seed: int,
     on_trial: Callable[[int, float], None] | None,
 ) -> None:
-    """Follow the gradients, and leave the learner as it was at its best trial."""
-    rng = np.random.default_rng([seed, 0])
-    optimiser = _optimiser(learner, loss, settings)
-    best, kept = math.inf, copy.deepcopy(learner.state_dict())
-    for step in range(settings.n_updates + 1):
-        if step % settings.try_every == 0 or step == settings.n_updates:
-            share = _trial(learner, reference, loss, validation, seed)
+    """Follow the gradients with each learning rate, and leave the learner as it was at its best trial."""
+    begun = _weights(learner, loss)
+    best, kept = math.inf, begun[0]
+    for run, rate in enumerate(settings.learning_rates):
+        for module, weights in zip((learner, loss.network), begun, strict=True):
+            if module is not None:
+                module.load_state_dict(weights)
+        for step in _updates(learner, reference, loss, crops, settings, rate, seed):
+            is_due = step % settings.try_every == 0 or step == settings.n_updates
+            if not is_due or (run > 0 and step == 0):
+                continue
+            ratio = _trial(learner, reference, loss, validation, seed)
             if on_trial is not None:
-                on_trial(step, share)
-            if share < best:
-                best, kept = share, copy.deepcopy(learner.state_dict())
-        if step == settings.n_updates:
-            break
-        _set_rates(optimiser, settings, step)
-        _update(learner, reference, loss, draw_crops(crops, settings.batch_size, rng), optimiser, rng)
+                on_trial(run * settings.n_updates + step, ratio)
+            if ratio < best:
+                best, kept = ratio, copy.deepcopy(learner.state_dict())
     learner.load_state_dict(kept)
 
 
-def _optimiser(learner: nn.Module, loss: PathLoss, settings: PathLearning) -> torch.optim.Adam:
-    groups = [{"params": list(learner.parameters()), "first": settings.learning_rate}]
+def _weights(learner: nn.Module, loss: PathLoss) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Copies of the weights of the learner and of the network, of which the latter may learn along."""
+    network = {} if loss.network is None else loss.network.state_dict()
+    return copy.deepcopy(learner.state_dict()), copy.deepcopy(network)
+
+
+def _updates(
+    learner: LearnedPath | PathwiseActor,
+    reference: LearnedPath,
+    loss: PathLoss,
+    crops: CropSource,
+    settings: PathLearning,
+    learning_rate: float,
+    seed: int,
+) -> Iterator[int]:
+    """Make all updates, and say before the first and after each how many were made."""
+    rng = np.random.default_rng([seed, 0])
+    optimiser = _optimiser(learner, loss, settings, learning_rate)
+    for step in range(settings.n_updates):
+        yield step
+        _set_rates(optimiser, settings, step)
+        _update(learner, reference, loss, draw_crops(crops, settings.batch_size, rng), optimiser, rng)
+    yield settings.n_updates
+
+
+def _optimiser(learner: nn.Module, loss: PathLoss, settings: PathLearning, learning_rate: float) -> torch.optim.Adam:
+    groups = [{"params": list(learner.parameters()), "first": learning_rate}]
     if loss.network is not None and settings.network_learning_rate > 0:
-        loss.network.train()
         groups.append({"params": list(loss.network.parameters()), "first": settings.network_learning_rate})
-    return torch.optim.Adam(groups, lr=settings.learning_rate)
+    return torch.optim.Adam(groups, lr=learning_rate)
 
 
 def _set_rates(optimiser: torch.optim.Adam, settings: PathLearning, step: int) -> None:
@@ -251,10 +303,11 @@ def _update(
     optimiser: torch.optim.Adam,
     rng: np.random.Generator,
 ) -> None:
+    keys = loss.keys(len(crops), rng)
     with torch.no_grad():
-        references = loss(crops, reference.scan(crops), rng)
-    positions = learner.scan(crops)
-    losses = loss(crops, positions, rng)
+        references = loss(crops, *loss.scan(reference, crops, keys))
+    positions, values = loss.scan(learner, crops, keys)
+    losses = loss(crops, positions, values)
     objective = relative(losses, references).mean() + _EDGE_WEIGHT * outside(positions, crops.shape[-1])
     if not torch.isfinite(objective):
         raise FloatingPointError(f"the loss of a path is {objective.item()}; expected a finite number")
@@ -268,14 +321,28 @@ def _update(
 def _trial(
     learner: LearnedPath | PathwiseActor, reference: LearnedPath, loss: PathLoss, crops: np.ndarray, seed: int
 ) -> float:
-    """Mean share of the reference's loss, measured and completed as a microscope would, without gradients."""
-    shares = []
-    for begin, part in _parts(crops):
-        with torch.no_grad():
-            paths = (learner.scan(part), reference.scan(part))
-        own, others = (loss.hard(part, path, np.random.default_rng([seed, 1, begin])) for path in paths)
-        shares.append(relative(own, others))
-    return float(torch.cat(shares).mean())
+    """Mean loss over that of the reference, measured and completed as a microscope would, without gradients."""
+    losses = []
+    with _evaluating(loss.network), torch.no_grad():
+        for begin, part in _parts(crops):
+            keys = loss.keys(len(part), np.random.default_rng([seed, 1, begin]))
+            scans = [loss.scan(scanner, part, keys) for scanner in (learner, reference)]
+            losses.append(torch.stack([loss.hard(part, *scan) for scan in scans], dim=1))
+    own, others = torch.cat(losses).double().mean(dim=0).tolist()
+    return float(own / max(others, _SMALLEST_MEAN))
+
+
+@contextlib.contextmanager
+def _evaluating(network: nn.Module | None) -> Iterator[None]:
+    """Evaluation mode for the time of the block."""
+    was_training = network is not None and network.training
+    if network is not None:
+        network.eval()
+    try:
+        yield
+    finally:
+        if network is not None:
+            network.train(was_training)
 
 
 def _parts(crops: np.ndarray) -> Iterator[tuple[int, Tensor]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,53 @@ from adaptive_scan.scans.soft import soft_partial_scans
 
 _SMALLEST_LOSS = 0.05
 """Added to the loss that others are divided by, so that flat crops, of which nothing is to be learned, do not weigh."""
+
+
+class Readings:
+    """What an instrument reads of crops along paths that grow, as an environment's does: lags and drift carry on.
+
+    Args:
+        instrument: The instrument.
+        crops: Shape (n_scans, S, S).
+        keys: What the faults of each scan are drawn from, int64, shape (n_scans,); see `Instrument.begin_with`.
+    """
+
+    def __init__(self, instrument: Instrument, crops: Tensor, keys: np.ndarray) -> None:
+        self._instrument, self._crops = instrument, crops
+        self._state = instrument.begin_with(keys)
+        self._values = crops.new_empty(len(crops), 0)
+
+    def follow(self, positions: Tensor) -> Tensor:
+        """Measure what is new of the paths.
+
+        Args:
+            positions: All positions so far [px], shape (n_scans, n_segments, n_positions, 2); those that were measured
+                before come first.
+
+        Returns:
+            The values at all of them, without gradients, shape (n_scans, n_segments, n_positions).
+        """
+        new = positions.detach().flatten(1, -2)[:, self._values.shape[1] :]
+        if new.shape[1]:
+            reading = self._instrument.measure(new.contiguous().numpy(), self._read, self._state)
+            self._values = torch.cat((self._values, torch.from_numpy(reading.values)), dim=1)
+        return self._values.reshape(positions.shape[:-1])
+
+    def _read(self, displaced: np.ndarray) -> np.ndarray:
+        return tensors.sample(self._crops, torch.from_numpy(displaced)).numpy()
+
+
+class Scanner(Protocol):
+    """What makes paths: one for all crops, or each from what it measures of its crop."""
+
+    def scan(self, crops: Tensor, readings: Readings | None = None) -> Tensor:
+        """Positions [px], shape (n_scans, n_segments, n_positions, 2).
+
+        Args:
+            crops: Shape (n_scans, S, S).
+            readings: What is measured on the way; None for an ideal instrument.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,39 +87,48 @@ class PathLoss:
         """What completions are compared with, shape (n_scans, 1, S, S)."""
         return blur_targets(crops[:, None]) if self.blur else crops[:, None]
 
-    def __call__(self, crops: Tensor, positions: Tensor, rng: np.random.Generator) -> Tensor:
+    def keys(self, n_scans: int, rng: np.random.Generator) -> np.ndarray:
+        """What the instrument's faults are drawn from; scans of the same crops with the same keys meet the same."""
+        return self.instrument.begin(n_scans, rng).keys
+
+    def scan(self, scanner: Scanner, crops: Tensor, keys: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """Scan crops through the instrument: what is looked at on the way is what the loss is of.
+
+        Args:
+            scanner: What makes the paths.
+            crops: Shape (n_scans, S, S), in [-1, 1].
+            keys: What the faults are drawn from, shape (n_scans,).
+
+        Returns:
+            Positions [px], shape (n_scans, n_segments, n_positions, 2), and the values measured there, None where the
+            instrument is ideal and reads the crops themselves.
+        """
+        if self.instrument.is_ideal:
+            return scanner.scan(crops), None
+        readings = Readings(self.instrument, crops, keys)
+        positions = scanner.scan(crops, readings)
+        return positions, readings.follow(positions)
+
+    def __call__(self, crops: Tensor, positions: Tensor, values: Tensor | None = None) -> Tensor:
         """Losses of scans, differentiable in the positions and in the network.
 
         Args:
             crops: Shape (n_scans, S, S), in [-1, 1].
             positions: Positions [px], shape (n_scans, ..., 2).
-            rng: Source of what is random in the instrument.
+            values: What was measured there, shape (n_scans, ...); None reads the crops themselves.
 
         Returns:
             Losses, 10 MSE on [-1, 1], shape (n_scans,).
         """
-        scans = soft_partial_scans(crops, positions, self.measured(crops, positions, rng))
+        scans = soft_partial_scans(crops, positions, values)
         return completion_loss(self._complete(scans), self.targets(crops))
 
-    def hard(self, crops: Tensor, positions: Tensor, rng: np.random.Generator) -> Tensor:
+    def hard(self, crops: Tensor, positions: Tensor, values: Tensor | None = None) -> Tensor:
         """The same losses as a microscope would have them, from the nearest pixels, without gradients."""
         with torch.no_grad():
-            values = self.measured(crops, positions, rng)
             values = tensors.sample(crops, positions) if values is None else values
             scans = tensors.partial_scans(values, positions, crops.shape[-1])
             return completion_loss(self._complete(scans), self.targets(crops))
-
-    def measured(self, crops: Tensor, positions: Tensor, rng: np.random.Generator) -> Tensor | None:
-        """What the instrument measures, shape (n_scans, ...); None where it is ideal and reads the crops themselves."""
-        if self.instrument.is_ideal:
-            return None
-
-        def read(displaced: np.ndarray) -> np.ndarray:
-            return tensors.sample(crops, torch.from_numpy(displaced)).numpy()
-
-        state = self.instrument.begin(len(crops), rng)
-        reading = self.instrument.measure(positions.detach().flatten(1, -2).numpy(), read, state)
-        return torch.from_numpy(reading.values).reshape(positions.shape[:-1])
 
     def _complete(self, scans: Tensor) -> Tensor:
         if self.network is not None:

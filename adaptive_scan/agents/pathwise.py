@@ -7,7 +7,6 @@ what is learned of one part of the path is not undone by another.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,16 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from adaptive_scan.files import FileContentError, write_atomically
+from adaptive_scan.agents.path_loss import Readings
+from adaptive_scan.files import FileContentError
 from adaptive_scan.generators import pull_push_infill
 from adaptive_scan.scans import ScanGeometry, tensors
 from adaptive_scan.scans.waypoints import between_corners, corners_of, segments_between, walk
+from adaptive_scan.trees import read_tree, write_tree
 
+_KIND = "adaptive_scan.pathwise"  # what a file says it holds
 _PATCH = 16  # cells of two pixels around the next waypoint: a third of a field of 96 px, two thirds of one of 48 px
 _LOOK = (2, 6, 12)  # how many corners beyond the next one the actor sees of the reference
 
@@ -144,13 +143,14 @@ class PathwiseActor(nn.Module):
         corners = walk(state.end, wanted + offsets, self.geometry)
         return corners, Progress(hidden, offsets, corners[:, -1])
 
-    def scan(self, crops: Tensor) -> Tensor:
-        """Scan crops with an ideal instrument; the positions are differentiable in the weights.
+    def scan(self, crops: Tensor, readings: Readings | None = None) -> Tensor:
+        """Scan crops; the positions are differentiable in the weights.
 
         What is observed carries no gradient: the loss reaches the weights by way of the positions alone.
 
         Args:
             crops: Shape (n_scans, S, S).
+            readings: What an instrument reads of them on the way; None for an ideal one.
 
         Returns:
             Positions [px], shape (n_scans, n_segments, n_positions, 2).
@@ -161,7 +161,7 @@ class PathwiseActor(nn.Module):
         while n_chosen < n_segments:
             with torch.no_grad():
                 positions = between_corners(torch.cat(corners, dim=1), self.geometry.n_positions)
-                read = tensors.sample(crops, positions)
+                read = tensors.sample(crops, positions) if readings is None else readings.follow(positions)
                 partial = tensors.partial_scans(read, positions, self.geometry.image_size)
                 values = _last(read.flatten(1), together * self.geometry.n_positions)
             ends, state = self.decide(partial, values, n_chosen, state)
@@ -308,9 +308,10 @@ class PathwisePolicy:
         return _actions(start, end, geometry), tuple(part.clone().numpy() for part in (*begun, ends, values))
 
     def save(self, path: Path) -> None:
-        """Write the actor as safetensors, with all that rebuilds it in the header."""
-        header = {"geometry": self.actor.geometry.to_dict(), "settings": asdict(self.actor.settings)}
-        write_atomically(path, save_tensors(self.actor.state_dict(), {"pathwise": json.dumps(header)}))
+        """Write the actor and all that rebuilds it, as safetensors."""
+        actor = self.actor
+        settings = {"geometry": actor.geometry.to_dict(), "settings": asdict(actor.settings)}
+        write_tree(path, {"kind": _KIND, **settings, "weights": dict(actor.state_dict())})
 
 
 def _actions(starts: Tensor, ends: Tensor, geometry: ScanGeometry) -> np.ndarray:
@@ -329,25 +330,16 @@ def load_pathwise(path: Path) -> PathwisePolicy:
     Raises:
         FileContentError: If the file is none.
     """
-    expected = "a pathwise policy"
+    tree = read_tree(path)
     try:
-        content = path.read_bytes()
-        weights = load_tensors(content)
-        header = json.loads(_metadata(content)["pathwise"])
-        geometry = ScanGeometry.from_dict(header["geometry"])
-        actor = PathwiseActor(weights["reference"], geometry, PathwiseSettings(**header["settings"]))
-        actor.load_state_dict(weights)
-    except FileNotFoundError as error:
-        raise FileContentError(path, "nothing there", expected) from error
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise FileContentError(path, f"a file that holds none ({error})", expected) from error
+        if tree["kind"] != _KIND:
+            raise ValueError(f"found {tree['kind']!r}")
+        geometry, settings = ScanGeometry.from_dict(tree["geometry"]), PathwiseSettings(**tree["settings"])
+        actor = PathwiseActor(tree["weights"]["reference"], geometry, settings)
+        actor.load_state_dict(tree["weights"])
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise FileContentError(path, f"no pathwise policy ({error})", "one that this package wrote") from error
     return PathwisePolicy(actor)
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    length = int.from_bytes(content[:8], "little")
-    metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
-    return metadata
 
 
 def pathwise_geometry(geometry: ScanGeometry, *, n_positions: int = 1, highest: float | None = None) -> ScanGeometry:
@@ -370,3 +362,41 @@ def pathwise_geometry(geometry: ScanGeometry, *, n_positions: int = 1, highest: 
     even = geometry.image_size / math.sqrt(geometry.dose)
     bounds = (math.sqrt(0.5), max(3.0 * even if highest is None else highest, 1.0))
     return replace(geometry, n_segments=geometry.dose // n_positions, n_positions=n_positions, spacing=bounds)
+
+
+def single_positions(positions: np.ndarray, image_size: int) -> tuple[ScanGeometry, np.ndarray, np.ndarray]:
+    """Any path as segments of one position each, so that it can be learned from and bent.
+
+    Args:
+        positions: Positions of the path [px], shape (n_positions, 2), two at least, all inside the field.
+        image_size: Side S of the field [px].
+
+    Returns:
+        A geometry that begins as the path does and leaves its spacing free, up to its longest step or three times that
+        of an even scan; and the path's headings [rad] and spacings [px], both float64, shape (n_positions,).
+
+    Raises:
+        ValueError: If the shape is another one, or a position lies outside the field.
+
+    Example:
+        >>> geometry, headings, spacings = single_positions(np.array([[1.0, 1.0], [1.0, 3.0], [4.0, 3.0]]), 8)
+        >>> geometry.path(headings[None], spacings[None])[0, :, 0].round(5).tolist()
+        [[1.0, 1.0], [1.0, 3.0], [4.0, 3.0]]
+    """
+    path = np.asarray(positions, dtype=np.float64)
+    if path.ndim != 2 or path.shape[1] != 2 or len(path) < 2:
+        raise ValueError(f"positions have shape {path.shape}; expected (n_positions, 2) with two or more")
+    # Where the last segment leads is not measured any more.
+    steps = np.diff(path, axis=0, append=2 * path[-1:] - path[-2:-1])
+    headings, lengths = np.arctan2(steps[:, 1], steps[:, 0]), np.hypot(steps[:, 0], steps[:, 1])
+    shortest = min(math.sqrt(0.5), float(lengths.min(initial=1.0, where=lengths > 0)))
+    longest = max(3.0 * image_size / math.sqrt(len(path)), float(lengths.max()), 1.0)
+    geometry = ScanGeometry(
+        image_size,
+        len(path),
+        1,
+        spacing=(shortest, longest),
+        start=(float(path[0, 0]), float(path[0, 1])),
+        first_heading=float(headings[0]),
+    )
+    return geometry, headings, np.clip(lengths, shortest, longest)

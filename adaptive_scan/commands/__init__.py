@@ -31,8 +31,11 @@ def _train(arguments: list[str]) -> None:
 
 
 def _compare(arguments: list[str]) -> None:
-    from adaptive_scan.commands.benchmark_config import is_about_benchmarks, parse_benchmark
+    from adaptive_scan.commands.benchmark_config import compare_help, is_about_benchmarks, parse_benchmark
 
+    if {"-h", "--help"} & {*arguments}:
+        print(compare_help())
+        return
     if is_about_benchmarks(arguments):
         asked = parse_benchmark(arguments)
         from adaptive_scan.commands.benchmarking import benchmark_command
@@ -113,8 +116,13 @@ _RUN = {
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from adaptive_scan.commands.errors import run_command
+    from adaptive_scan.commands.errors import BAD_INPUT, run_command
 
+    if name == "compare" and not arguments:
+        from adaptive_scan.commands.benchmark_config import USAGE
+
+        print(USAGE, file=sys.stderr)
+        return BAD_INPUT
     return run_command(_RUN[name], arguments)
 
 

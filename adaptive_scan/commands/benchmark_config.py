@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,7 +11,7 @@ from typing import Literal
 import tyro
 
 from adaptive_scan.commands.arguments import parse_config
-from adaptive_scan.commands.config import InstrumentName, check_not_negative
+from adaptive_scan.commands.config import ComparisonConfig, InstrumentName, check_not_negative
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class BenchmarkConfig:
     """Folder for the results; one that has a part of them is gone on with. Without it one under runs/, named after the
     benchmark, so that the same command goes on."""
     policy: tuple[str, ...] = ()
-    """Further policies, each as package.module:factory; the factory is called without arguments."""
+    """Further policies, each as package.module:factory; the factory is called without arguments. They make it another
+    benchmark, which needs another --out."""
     completer: tuple[str, ...] = ()
     """Further completers, in the same form."""
     only_seeds: tuple[int, ...] = ()
-    """Seeds whose stages are made, so that several processes or machines with one folder can share the work: once for
-    the preparation, once more for the comparison, and a last time without it."""
+    """Seeds whose stages are made, so that several processes or machines with one folder can share the work: each seed
+    once for the preparation, and once more for the comparison when all seeds are prepared. The last process to finish
+    writes the report."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the networks run."""
     n_threads: int = 0
@@ -61,6 +65,36 @@ class ReportConfig:
     """Folder of the results."""
 
 
+USAGE = """usage: adaptive-scan compare BENCHMARK.json [OPTIONS]    run a benchmark, or go on with it
+       adaptive-scan compare --new FILE [OPTIONS]        write a benchmark, to be edited and run
+       adaptive-scan compare --report FOLDER             make analysis and report of results again
+       adaptive-scan compare --run FOLDER [OPTIONS]      compare the scans of a run with static ones"""
+
+_FORMS = {
+    "compare BENCHMARK.json": BenchmarkConfig,
+    "compare --new": NewBenchmarkConfig,
+    "compare --report": ReportConfig,
+    "compare --run": ComparisonConfig,
+}
+
+
+def compare_help() -> str:
+    """The forms of ``compare`` and the options of each.
+
+    Example:
+        >>> print(compare_help().partition(" [")[0])
+        usage: adaptive-scan compare BENCHMARK.json
+    """
+    parts = [USAGE]
+    for form, kind in _FORMS.items():
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+            tyro.cli(kind, args=["--help"], prog=form)
+        _, _, told = said.getvalue().partition("\n\n")  # above it stands the usage of this form alone
+        parts.append(f"{form}\n\n{told.strip()}")
+    return "\n\n\n".join(parts)
+
+
 def is_about_benchmarks(arguments: list[str]) -> bool:
     """Whether arguments of ``compare`` are about a benchmark, and not about a run.
 
@@ -68,8 +102,7 @@ def is_about_benchmarks(arguments: list[str]) -> bool:
         >>> is_about_benchmarks(["b.json", "--out", "b"]), is_about_benchmarks(["--run", "runs/a"])
         (True, False)
     """
-    options = {argument.partition("=")[0] for argument in arguments}
-    return bool(arguments) and (arguments[0].endswith(".json") or not options.isdisjoint(("--new", "--report")))
+    return not any(argument == "--run" or argument.startswith("--run=") for argument in arguments)
 
 
 def parse_benchmark(arguments: list[str]) -> BenchmarkConfig | NewBenchmarkConfig | ReportConfig:

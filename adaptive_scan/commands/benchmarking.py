@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,21 +15,21 @@ from adaptive_scan.commands.benchmark_config import BenchmarkConfig, NewBenchmar
 from adaptive_scan.commands.building import environment_settings, make_agent, make_device, use_threads
 from adaptive_scan.commands.config import TrainingConfig, preset_config
 from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
-from adaptive_scan.commands.folders import POLICY, make_folder
+from adaptive_scan.commands.folders import POLICY
 from adaptive_scan.commands.keeping import failing_in_one_line
-from adaptive_scan.commands.plugins import load_completer, load_policy
+from adaptive_scan.commands.plugins import check_policy, load_completer, load_named_policy, source_hash
 from adaptive_scan.evaluation import Contender
 from adaptive_scan.evaluation.analysis import analyse
-from adaptive_scan.evaluation.bank import open_pictures
-from adaptive_scan.evaluation.benchmark import Benchmark, ScanEntry
+from adaptive_scan.evaluation.benchmark import Benchmark, ScanEntry, check_competing
 from adaptive_scan.evaluation.benchmark_presets import preset_benchmark
 from adaptive_scan.evaluation.cells import Cell
 from adaptive_scan.evaluation.html_report import write_report
-from adaptive_scan.evaluation.making import KeywordMaker
+from adaptive_scan.evaluation.keyword_makers import KeywordMaker
 from adaptive_scan.evaluation.result_files import load_results
 from adaptive_scan.evaluation.results import Results
-from adaptive_scan.evaluation.running import check_folds, run_benchmark
+from adaptive_scan.evaluation.running import OtherRunError, complete_benchmark, run_benchmark
 from adaptive_scan.files import replacing, write_json
+from adaptive_scan.scans import ScanGeometry
 
 ANALYSIS = "analysis.json"
 
@@ -40,7 +41,15 @@ def make_policy(cell: Cell, *, factory: str) -> Contender:
         cell: Where it takes part.
         factory: Module and factory; the factory is called without arguments.
     """
-    return load_policy(factory)
+    return load_named_policy(factory)
+
+
+def check_own_policy(entry: ScanEntry, geometry: ScanGeometry, benchmark: Benchmark) -> None:
+    """See that a policy can be loaded, and let it scan two crops."""
+    factory = entry.settings["factory"]
+    named = load_named_policy(factory)
+    check_competing(benchmark, entry.name, named.effective_role)
+    check_policy(factory, named, geometry, acquisition=benchmark.acquisition)
 
 
 def make_rdpg(cell: Cell, *, iterations: int = 2_000, hidden_size: int = 64) -> Contender:
@@ -51,7 +60,9 @@ def make_rdpg(cell: Cell, *, iterations: int = 2_000, hidden_size: int = 64) -> 
         iterations: Iterations of training, each with new scans and one update.
         hidden_size: Units of the memory of actor and critic.
     """
-    config = _training_config(cell, iterations, hidden_size)
+    config = _training_config(cell.geometry, cell.acquisition, iterations, hidden_size)
+    data = dataclasses.replace(config.data, blur=cell.blur)
+    config = dataclasses.replace(config, seed=cell.seed, device=cast(Any, cell.device), data=data)
     file = cell.folder / POLICY
     if not file.exists():
         with refusals_as_input_errors():
@@ -64,17 +75,19 @@ def make_rdpg(cell: Cell, *, iterations: int = 2_000, hidden_size: int = 64) -> 
     return Contender(cell.name, policy=RDPG.load(file, device=cell.device), environment=environment_settings(config))
 
 
-def _training_config(cell: Cell, iterations: int, hidden_size: int) -> TrainingConfig:
-    """The quick preset of ``train_rdpg`` at the geometry of a cell."""
+def check_rdpg(entry: ScanEntry, geometry: ScanGeometry, benchmark: Benchmark) -> None:
+    """See that the settings of the training can be used."""
+    _training_config(geometry, benchmark.acquisition, entry.settings["iterations"], entry.settings["hidden_size"])
+
+
+def _training_config(geometry: ScanGeometry, acquisition: str, iterations: int, hidden_size: int) -> TrainingConfig:
+    """The quick preset of ``train_rdpg`` at a geometry."""
     quick = preset_config("quick")
     return dataclasses.replace(
         quick,
-        seed=cell.seed,
-        device=cast(Any, cell.device),
         iterations=iterations,
-        acquisition=cast(Any, cell.acquisition),
-        geometry=cell.geometry,
-        data=dataclasses.replace(quick.data, blur=cell.blur),
+        acquisition=cast(Any, acquisition),
+        geometry=geometry,
         agent=dataclasses.replace(quick.agent, hidden_size=hidden_size),
     )
 
@@ -98,7 +111,10 @@ class _Trying(BaseCallback):
         self.model.try_actor()  # type: ignore[attr-defined]
 
 
-MAKERS = {"policy": KeywordMaker(make_policy), "rdpg": KeywordMaker(make_rdpg)}
+MAKERS = {
+    "policy": KeywordMaker(make_policy, check=check_own_policy),
+    "rdpg": KeywordMaker(make_rdpg, check=check_rdpg),
+}
 """Kinds of scans that only commands can prepare, beside `adaptive_scan.evaluation.making.SCAN_KINDS`."""
 
 
@@ -130,8 +146,7 @@ def write_new(config: NewBenchmarkConfig) -> None:
     micrographs, groups = (None if place is None else str(place) for place in (config.micrographs, config.groups))
     with refusals_as_input_errors():
         preset = preset_benchmark(config.preset, micrographs=micrographs, groups=groups, acquisition=config.acquisition)
-        benchmark, bank = open_pictures(preset)
-        check_folds(benchmark, bank)
+        benchmark, _ = complete_benchmark(preset, MAKERS)
     benchmark.write(config.new)
     print(f"written: {config.new}; edit it, and run it by adaptive-scan compare {config.new}")
 
@@ -150,10 +165,12 @@ def run(config: BenchmarkConfig) -> Results | None:
     benchmark = with_own(Benchmark.read(config.benchmark), config.policy, config.completer)
     judges = [name for name in benchmark.completers if ":" in name]
     completers = {name: load_completer(name, image_size=benchmark.image_size, device=device)[1] for name in judges}
-    out = make_folder(Path("runs") / config.benchmark.stem if config.out is None else config.out)
+    out = Path("runs") / config.benchmark.stem if config.out is None else config.out
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: found a file; expected a folder, or nothing")
     print(f"results folder: {out}", flush=True)
     try:
-        with refusals_as_input_errors(), failing_in_one_line(out):
+        with refusals_as_input_errors(), _asking_for_another_folder(config), failing_in_one_line(out):
             results = run_benchmark(
                 benchmark,
                 out,
@@ -161,14 +178,31 @@ def run(config: BenchmarkConfig) -> Results | None:
                 completers=completers,
                 device=str(device),
                 only_seeds=config.only_seeds,
+                made_with={name: source_hash(name) for name in (*_factories(benchmark), *judges)},
             )
         if results is None:
-            print("stages of other seeds are not made yet; the same command goes on when they are")
+            print("stages of other seeds are not made yet; the same command goes on once they are")
             return None
         report_results(results, out)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"whole stages stand; the same command with --out {out} goes on") from interrupt
     return results
+
+
+def _factories(benchmark: Benchmark) -> list[str]:
+    """Modules and factories of the policies of a benchmark."""
+    return [str(scan.settings.get("factory")) for scan in benchmark.scans if scan.kind == "policy"]
+
+
+@contextmanager
+def _asking_for_another_folder(config: BenchmarkConfig) -> Iterator[None]:
+    """Say what to do where a folder is refused."""
+    try:
+        yield
+    except OtherRunError as error:
+        given = [option for option in ("policy", "completer") if getattr(config, option)]
+        why = f": --{' and --'.join(given)} made it another benchmark" if given else ""
+        raise InputError(f"{error}; give another --out{why}") from error
 
 
 def with_own(benchmark: Benchmark, policies: Sequence[str], completers: Sequence[str]) -> Benchmark:

@@ -21,7 +21,7 @@ from adaptive_scan.commands.config import RUN_SCANS, ComparisonConfig, check_sca
 from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
 from adaptive_scan.commands.folders import make_comparison_folder, make_folder
 from adaptive_scan.commands.held_out import held_out_crops, without_trained
-from adaptive_scan.commands.plugins import load_completer, load_policy
+from adaptive_scan.commands.plugins import check_policy, load_completer, load_named_policy
 from adaptive_scan.commands.runs import Run, load_run
 from adaptive_scan.commands.tables import print_whole
 from adaptive_scan.evaluation import (
@@ -112,14 +112,16 @@ def compare_command(config: ComparisonConfig) -> None:
         FileContentError: If a file of the run or of the micrographs cannot be used.
     """
     device = make_device(config.device)
-    policies = [load_policy(name) for name in config.policy]
+    policies = [load_named_policy(name) for name in config.policy]
     run = load_run(config.run, device)
     use_threads(run.config.n_threads)
     image_size = run.config.geometry.image_size
+    acquisition = run.config.acquisition if config.acquisition is None else config.acquisition
+    for name, policy in zip(config.policy, policies, strict=True):
+        check_policy(name, policy, run.config.geometry, acquisition=acquisition)
     completers = [load_completer(name, image_size=image_size, device=device) for name in config.completer]
     test = _held_out_crops(config, run)
     folder = _folder_of(config)
-    acquisition = run.config.acquisition if config.acquisition is None else config.acquisition
     comparison = compare_run(
         run,
         test,

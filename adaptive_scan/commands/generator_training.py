@@ -46,7 +46,7 @@ from adaptive_scan.commands.keeping import (
 )
 from adaptive_scan.commands.runs import Run, load_run
 from adaptive_scan.evaluation import Comparison, Contender, compare_scans
-from adaptive_scan.evaluation.contenders import measure
+from adaptive_scan.evaluation.contenders import Measurement, measure
 from adaptive_scan.generators import (
     GeneratorTrainer,
     load_generator,
@@ -218,9 +218,9 @@ def _paths_of(run: Run, config: GeneratorConfig) -> dict[str, PathMaker]:
     """What makes the scans of adaptive families: the actor, without exploration, at the run's instrument."""
     contender = adaptive_contender(run.config, run.policy)
 
-    def make(crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def make(crops: np.ndarray, rng: np.random.Generator) -> Measurement:
         seed = int(rng.integers(2**31))
-        return measure(contender, crops, config.geometry, acquisition=config.acquisition, seed=seed).positions
+        return measure(contender, crops, config.geometry, acquisition=config.acquisition, seed=seed)
 
     return {name: make for name in config.training.scans if is_adaptive(name)}
 

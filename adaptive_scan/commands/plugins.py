@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adaptive_scan.acquisition import Acquisition, Instrument
 from adaptive_scan.commands.errors import InputError
-from adaptive_scan.evaluation.contenders import Contender
+from adaptive_scan.evaluation.contenders import Contender, Policy, measure
 from adaptive_scan.generators import Completer
+from adaptive_scan.scans import ScanGeometry
 
 _TRIAL_STEP = 4
 _N_TRIAL_SCANS = 2
@@ -40,6 +46,117 @@ def load_policy(name: str) -> Contender:
     if not callable(getattr(made, "predict", None)):
         raise InputError(f"policy: found a {type(made).__name__} without predict; expected a policy")
     return Contender(_factory_name(name), policy=made)
+
+
+def load_named_policy(name: str) -> Contender:
+    """A user's policy as `load_policy` has it, whose failures are one line with its name."""
+    made = load_policy(name)
+    return made if made.policy is None else replace(made, policy=NamedPolicy(name, made.policy))
+
+
+def source_hash(name: str) -> str:
+    """SHA-256 of the source file of the module of ``package.module:factory``; "unknown" where there is none.
+
+    Example:
+        >>> len(source_hash("adaptive_scan.commands.plugins:load_policy")), source_hash("no_such_module:a")
+        (64, 'unknown')
+    """
+    _find_modules_here()
+    try:
+        spec = importlib.util.find_spec(name.partition(":")[0])
+    except Exception:  # the packages above it are imported, and may raise anything
+        return "unknown"
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        return "unknown"
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+
+
+class NamedPolicy:
+    """Somebody's policy, whose failures are one line with its name.
+
+    Args:
+        name: What messages call it.
+        policy: The policy; whatever else it has, such as ``peek``, is to be found here as well.
+
+    Example:
+        >>> class Lost:
+        ...     def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        ...         return np.full((1, 2), np.nan), state
+        >>> NamedPolicy("mine", Lost()).predict({})
+        Traceback (most recent call last):
+        ...
+        adaptive_scan.commands.errors.InputError: policy 'mine': found actions that are not finite; expected finite ones
+    """
+
+    def __init__(self, name: str, policy: Policy) -> None:
+        self._name, self._policy = name, policy
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # a copy is asked for these before it has anything
+            raise AttributeError(name)
+        return getattr(self._policy, name)
+
+    def predict(
+        self,
+        observation: dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """What the policy does.
+
+        Raises:
+            InputError: If it fails, or its actions are no finite numbers.
+        """
+        try:
+            actions, state = self._policy.predict(
+                observation, state=state, episode_start=episode_start, deterministic=deterministic
+            )
+            are_finite = bool(np.isfinite(np.asarray(actions, dtype=np.float64)).all())
+        except Exception as error:  # whatever somebody else's code may raise
+            raise InputError(f"policy {self._name!r}: found {_told(error)} from predict; expected actions") from error
+        if not are_finite:
+            raise InputError(f"policy {self._name!r}: found actions that are not finite; expected finite ones")
+        return np.asarray(actions), state
+
+
+def check_policy(
+    name: str,
+    contender: Contender,
+    geometry: ScanGeometry,
+    *,
+    acquisition: Instrument | Acquisition | str | None = None,
+) -> None:
+    """Let a policy scan two crops of noise.
+
+    Args:
+        name: What messages call it.
+        contender: What to try.
+        geometry: The geometry of the scans.
+        acquisition: The instrument, or a preset's name; None is the ideal one.
+
+    Raises:
+        InputError: If it fails, or does not measure the dose of the geometry.
+
+    Example:
+        >>> class Right:
+        ...     def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        ...         return np.array([[1.0, 0.0]]), state
+        >>> check_policy("mine", Contender("mine", policy=Right()), ScanGeometry(16, 4, 4))
+        Traceback (most recent call last):
+        ...
+        adaptive_scan.commands.errors.InputError: policy 'mine': actions have shape (1, 2); expected (2, 2)
+    """
+    side = geometry.image_size
+    crops = np.random.default_rng(0).uniform(-1, 1, (_N_TRIAL_SCANS, side, side)).astype(np.float32)
+    try:
+        measure(contender, crops, geometry, acquisition=acquisition)
+    except InputError:
+        raise
+    except Exception as error:  # whatever its own settings of the environment may lead to
+        said = " ".join(str(error).split())
+        refusal = said if "; expected " in said else f"found {_told(error)} on two crops; expected scans"
+        raise InputError(f"policy {name!r}: {refusal}") from error
 
 
 def load_completer(
@@ -115,6 +232,12 @@ def check_completer(name: str, completer: Completer, image_size: int, *, device:
         raise InputError(f"completer {name!r}: found non-finite completions; expected finite ones")
 
 
+def _find_modules_here() -> None:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
 def _factory_name(name: str) -> str:
     return name.partition(":")[2]
 
@@ -124,9 +247,7 @@ def _make(what: str, name: str, expected: str) -> Any:
     module_name, _, factory_name = name.partition(":")
     if not module_name or not factory_name or module_name.startswith("."):
         raise InputError(f"{what}: found {name!r}; expected package.module:factory")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    _find_modules_here()
     try:
         factory: Any = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError) as error:

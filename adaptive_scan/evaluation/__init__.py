@@ -28,7 +28,15 @@ from adaptive_scan.evaluation.contenders import (
     static_contenders,
 )
 from adaptive_scan.evaluation.content import CONTENT_CLASSES, content_class, find_contents, read_contents, sparsity
-from adaptive_scan.evaluation.controls import CONTROLS, adaptivity, control, delayed, held_constant, of_other_crops
+from adaptive_scan.evaluation.controls import (
+    CONTROLS,
+    adaptivity,
+    control,
+    delayed,
+    held_constant,
+    mean_value,
+    of_other_crops,
+)
 from adaptive_scan.evaluation.dense import DENOISERS, Denoiser, DenseRaster, tune_denoiser
 from adaptive_scan.evaluation.factorial import FactorialRow
 from adaptive_scan.evaluation.figures import comparison_figure, learning_figure, save_figure
@@ -98,6 +106,7 @@ __all__ = [
     "learning_figure",
     "load_results",
     "loss",
+    "mean_value",
     "measure",
     "minimum_detectable_ratio",
     "of_other_crops",

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from adaptive_scan.evaluation.factorial import FactorialRow, factorial_cells, factorial_row
-from adaptive_scan.evaluation.headlines import headlines
+from adaptive_scan.evaluation.headlines import further_sentences, headlines
 from adaptive_scan.evaluation.paired import (
     effect_size,
     hierarchical_bootstraps,
     holm,
     minimum_detectable_ratio,
+    small_sample_interval,
     wilcoxon,
 )
 from adaptive_scan.evaluation.pairings import (
@@ -31,13 +32,21 @@ from adaptive_scan.evaluation.pairings import (
 )
 from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, Paired, Results
 from adaptive_scan.evaluation.statistics import ratio_of_means, win_rate
-from adaptive_scan.evaluation.verdicts import NO_DIFFERENCE, Comparison, Interval, Part, decide, sentence
+from adaptive_scan.evaluation.verdicts import (
+    LEVEL,
+    NO_DIFFERENCE,
+    Comparison,
+    Interval,
+    Part,
+    decide,
+    sentence,
+)
 
 THIRDS = ("least sparse third", "middle third", "sparsest third")
 """Names of the thirds of the crops by sparsity."""
 
-FEWEST_GROUPS = 3
-"""A part of the crops with fewer specimens is given no interval."""
+FEWEST_GROUPS = 6
+"""Crops of fewer specimens are given no interval: the signed-rank test could show nothing there either."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,7 @@ class Analysis:
             its own.
         win_rates: By geometry and completer.
         verdicts: The main findings, and how they came about, in plain sentences.
+        further: Sentences of the other comparisons that are no mere row of the table.
     """
 
     name: str
@@ -115,6 +125,7 @@ class Analysis:
     factorial: tuple[FactorialRow, ...]
     win_rates: tuple[WinRates, ...]
     verdicts: tuple[str, ...]
+    further: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as values that strict JSON takes; numbers that are not finite become None."""
@@ -125,9 +136,12 @@ class Analysis:
 def analyse(results: Results, *, n_resamples: int = 4000, seed: int = 0) -> Analysis:
     """Compare the scans of a benchmark as `adaptive_scan.evaluation.pairings.questions` lists it.
 
-    Every ratio has the interval of `hierarchical_bootstrap`, and every p-value is of `wilcoxon`, corrected by `holm`
-    within its family. The primary family holds all comparisons of adaptive scans with the best static scan and the
-    learned path, at all geometries, by the shared generator, generators of their own and the best classical completer.
+    Every ratio of `FEWEST_GROUPS` specimens or more has the interval of `hierarchical_bootstrap`, widened by
+    `small_sample_interval`, and every p-value is of `wilcoxon`, corrected by `holm` within its family. The primary
+    family holds the comparisons of the adaptive scans that the description's ``factorial`` names (the trained actors),
+    or of all where it names none, with the best static scan and the learned path, at all geometries, by the shared
+    generator, generators of their own and the best classical completer. The other adaptive scans (the heuristics) are
+    a family of their own, so that their number takes nothing from the first.
     The resamples of two comparisons on the same crops are the same, so no interval depends on what else is compared.
 
     Args:
@@ -159,13 +173,19 @@ def analyse(results: Results, *, n_resamples: int = 4000, seed: int = 0) -> Anal
         summaries=tuple(_summary(one) for one in table.values()),
         factorial=tuple(_factorial(table, best_static, classical, bootstrap)),
         win_rates=tuple(_win_rates(table)),
-        verdicts=tuple(headlines(comparisons, best_static, chosen_on)),
+        verdicts=tuple(
+            headlines(comparisons, best_static, chosen_on, n_seeds=len(set(results.rows["seed"].to_pylist())))
+        ),
+        further=tuple(further_sentences(comparisons)),
     )
 
 
 @dataclass(frozen=True)
 class _Bootstrap:
-    """Intervals of many comparisons, those on the same crops with the same resamples."""
+    """Intervals of many comparisons, those on the same crops with the same resamples.
+
+    There is none of fewer than `FEWEST_GROUPS` groups.
+    """
 
     n_resamples: int
     seed: int
@@ -173,7 +193,8 @@ class _Bootstrap:
     def intervals(self, pairs: Sequence[Paired]) -> list[Interval | None]:
         alike: dict[bytes, list[int]] = {}
         for place, pair in enumerate(pairs):
-            alike.setdefault(_structure(pair), []).append(place)
+            if len(np.unique(pair.groups)) >= FEWEST_GROUPS:
+                alike.setdefault(_structure(pair), []).append(place)
         found: list[Interval | None] = [None] * len(pairs)
         for places in alike.values():
             one = pairs[places[0]]
@@ -183,18 +204,20 @@ class _Bootstrap:
             rng = np.random.default_rng(self.seed)
             ends = hierarchical_bootstraps(first, second, one.seeds, one.groups, rng, n_resamples=self.n_resamples)
             for place, interval in zip(places, ends, strict=True):
-                found[place] = interval
+                found[place] = _widened(interval, pairs[place])
         return found
 
-    def parts(self, pairs: Sequence[Paired]) -> list[Part]:
-        """Ratio, interval and number of groups of each; no interval of fewer than `FEWEST_GROUPS` groups."""
-        n_groups = [len(np.unique(pair.groups)) for pair in pairs]
-        enough = [place for place, n in enumerate(n_groups) if n >= FEWEST_GROUPS]
-        intervals = dict(zip(enough, self.intervals([pairs[place] for place in enough]), strict=True))
-        return [
-            (ratio_of_means(pair.first, pair.second), intervals.get(place), n_groups[place])
-            for place, pair in enumerate(pairs)
-        ]
+    def ratios(self, pairs: Sequence[Paired]) -> list[tuple[float | None, Interval | None]]:
+        """Ratio of mean losses and its interval of each."""
+        ratios = [ratio_of_means(pair.first, pair.second) for pair in pairs]
+        return list(zip(ratios, self.intervals(pairs), strict=True))
+
+
+def _widened(interval: Interval | None, pair: Paired) -> Interval | None:
+    ratio = ratio_of_means(pair.first, pair.second)
+    if interval is None or ratio is None or not min(ratio, *interval) > 0:
+        return None
+    return small_sample_interval(interval, ratio, len(np.unique(pair.groups)))
 
 
 def _structure(pair: Paired) -> bytes:
@@ -210,13 +233,19 @@ def compare(asked: Sequence[Question], table: LossTable, bootstrap: _Bootstrap) 
     intervals = bootstrap.intervals(pairs)
     by_content = _parts_by(pairs, [_content_masks(pair) for pair in pairs], bootstrap)
     by_sparsity = _parts_by(pairs, [_sparsity_masks(pair) for pair in pairs], bootstrap)
+    by_seed = _parts_by(pairs, [_seed_masks(pair) for pair in pairs], bootstrap)
     p_values = np.array([wilcoxon(pair.first, pair.second, pair.groups) for pair in pairs])
-    p_holm = _holm_by_family([question.family for question, _ in answered], p_values)
+    families = [question.family for question, _ in answered]
+    p_holm = _holm_by_family(families, p_values)
     return [
-        _comparison(question, pair, intervals[place], (p_values[place], p_holm[place]), content, sparsity)
-        for place, ((question, pair), content, sparsity) in enumerate(
-            zip(answered, by_content, by_sparsity, strict=True)
+        _comparison(
+            question,
+            pair,
+            intervals[place],
+            (p_values[place], p_holm[place], families.count(question.family)),
+            (by_content[place], by_sparsity[place], by_seed[place]),
         )
+        for place, (question, pair) in enumerate(answered)
     ]
 
 
@@ -228,10 +257,11 @@ def _comparison(
     question: Question,
     pair: Paired,
     interval: Interval | None,
-    p_values: tuple[float, float],
-    by_content: Mapping[str, Part],
-    by_sparsity: Mapping[str, Part],
+    test: tuple[float, float, int],
+    parts: tuple[Mapping[str, Part], Mapping[str, Part], Mapping[str, Part]],
 ) -> Comparison:
+    (p_value, p_holm, family_size), (by_content, by_sparsity, by_seed) = test, parts
+    seed_ratios = [part[0] for part in by_seed.values()]
     effect = effect_size(pair.first, pair.second, pair.groups)
     same = np.array_equal(pair.first, pair.second)
     comparison = Comparison(
@@ -246,13 +276,17 @@ def _comparison(
         ratio=ratio_of_means(pair.first, pair.second),
         ratio_ci95=interval,
         win_rate=win_rate(pair.first, pair.second),
-        p_value=float(p_values[0]),
-        p_holm=float(p_values[1]),
+        p_value=float(p_value),
+        p_holm=float(p_holm),
         effect_size=effect,
-        minimum_detectable_ratio=minimum_detectable_ratio(pair.first, pair.second, pair.groups),
+        minimum_detectable_ratio=minimum_detectable_ratio(
+            pair.first, pair.second, pair.groups, alpha=LEVEL / family_size
+        ),
         by_content=by_content,
         by_sparsity=by_sparsity,
-        verdict=NO_DIFFERENCE if same else decide(interval, float(p_values[1]), effect),
+        by_seed=by_seed,
+        family_size=family_size,
+        verdict=NO_DIFFERENCE if same else decide(interval, float(p_holm), effect, seed_ratios),
     )
     return replace(comparison, sentence=sentence(comparison))
 
@@ -260,13 +294,25 @@ def _comparison(
 def _parts_by(
     pairs: Sequence[Paired], masks: Sequence[Mapping[str, np.ndarray]], bootstrap: _Bootstrap
 ) -> list[dict[str, Part]]:
-    """Parts of each pair by the names of its masks."""
+    """Parts of each pair by the names of its masks, whose tests are corrected for their number together."""
     places = [(place, name) for place, by_name in enumerate(masks) for name in by_name]
-    parts = bootstrap.parts([pairs[place].where(masks[place][name]) for place, name in places])
+    parts = [pairs[place].where(masks[place][name]) for place, name in places]
+    intervals = bootstrap.intervals(parts)
+    # Those without an interval show nothing, so they take no part in the correction.
+    tested = [number for number, interval in enumerate(intervals) if interval is not None]
+    p_values = np.array([wilcoxon(parts[n].first, parts[n].second, parts[n].groups) for n in tested])
+    p_holm = dict(zip(tested, _holm_by_family([places[n][0] for n in tested], p_values), strict=True))
     found: list[dict[str, Part]] = [{} for _ in pairs]
-    for (place, name), part in zip(places, parts, strict=True):
-        found[place][name] = part
+    for number, ((place, name), part, interval) in enumerate(zip(places, parts, intervals, strict=True)):
+        effect = effect_size(part.first, part.second, part.groups)
+        verdict = decide(interval, float(p_holm.get(number, 1.0)), effect)
+        ratio = ratio_of_means(part.first, part.second)
+        found[place][name] = (ratio, interval, len(np.unique(part.groups)), verdict)
     return found
+
+
+def _seed_masks(pair: Paired) -> dict[str, np.ndarray]:
+    return {f"seed {seed}": pair.seeds == seed for seed in np.unique(pair.seeds)}
 
 
 def _content_masks(pair: Paired) -> dict[str, np.ndarray]:
@@ -284,7 +330,7 @@ def _sparsity_masks(pair: Paired) -> dict[str, np.ndarray]:
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def _holm_by_family(families: Sequence[str], p_values: np.ndarray) -> np.ndarray:
+def _holm_by_family(families: Sequence[str | int], p_values: np.ndarray) -> np.ndarray:
     adjusted = np.empty(len(p_values))
     for family in dict.fromkeys(families):
         members = np.array([name == family for name in families])
@@ -298,8 +344,8 @@ def _factorial(
     cells = factorial_cells(table, best_static, classical)
     both = [pair for cell in cells for pair in (cell.to_static, cell.to_shared)]
     places = [place for place, pair in enumerate(both) if pair is not None]
-    parts = dict(zip(places, bootstrap.parts([pair for pair in both if pair is not None]), strict=True))
-    ratios = [parts.get(place, (None, None, 0))[:2] for place in range(len(both))]
+    known = dict(zip(places, bootstrap.ratios([pair for pair in both if pair is not None]), strict=True))
+    ratios = [known.get(place, (None, None)) for place in range(len(both))]
     return [factorial_row(cell, *ratios[2 * place : 2 * place + 2]) for place, cell in enumerate(cells)]
 
 

@@ -86,7 +86,8 @@ class MicrographBank:
 
     Attributes:
         groups: Group of each micrograph.
-        fingerprint: Hash of the micrographs, their groups and their content.
+        fingerprint: Hash of name, shape and samples of each micrograph (`adaptive_scan.micrographs.fingerprint`), of
+            their groups and of their content. A file that was changed between the samples alone keeps it.
 
     Raises:
         MicrographError: If a file cannot be used, or none is left.

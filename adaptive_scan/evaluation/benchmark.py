@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,14 @@ DENSE, DENOISED = "dense", "denoised"
 """The kind of scan that measures every pixel with a share of the dose, and its only completer."""
 
 LIMITS = ("electrons", "scan_time", "path_length")
-"""What a scan may be limited in beside the number of its positions; see `adaptive_scan.evaluation.budget.Budget`."""
+"""What a scan may spend at most, beside the dose that is equal for all; see
+`adaptive_scan.evaluation.budget.Budget.within`."""
+
+NOT_COMPETING = (DENSE, "control", "look_ahead_oracle")
+"""Kinds whose scans stand beside those that compete: no network is fine-tuned to them."""
+
+COMPETING_ROLES = ("static", "adaptive")
+"""Roles of the scans that compete."""
 
 
 class BenchmarkFileError(FileContentError):
@@ -51,7 +58,8 @@ class PictureSettings:
     Attributes:
         micrographs: File or folder of micrographs; None for procedural ones.
         groups: CSV with the columns file and group; None for what lies beside the micrographs.
-        fingerprint: Hash of micrographs and groups, filled in when they are opened, and checked where it is given.
+        fingerprint: Hash of samples of each file of micrographs (see `adaptive_scan.micrographs.fingerprint`), of the
+            groups and of what the pictures show, filled in when they are opened, and checked where it is given.
         skip_bad: Whether micrographs that cannot be used are left out.
         downsample: Side of the blocks of a micrograph that are averaged into a pixel.
         crops_per_micrograph: Crops of each test or validation micrograph, at most.
@@ -80,7 +88,7 @@ class PictureSettings:
     def __post_init__(self) -> None:
         _check_at_least(self, 1, "downsample", "crops_per_micrograph", "n_crops")
         _check_at_least(self, 0, "seed")
-        if self.pixel_size is not None and not self.pixel_size > 0:
+        if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
             raise ValueError(f"pixel_size is {self.pixel_size}; expected more than 0 Å")
         _check_choices("imaging", [self.imaging], ("default", "realistic"))
         _check_choices("families", self.families, (*FAMILIES, *SPECIMEN_FAMILIES))
@@ -189,7 +197,7 @@ class Benchmark:
         generator: How the networks are trained.
         factorial: Scans that get a network of their own ("own"); the best static contiguous scan is added to them.
         reference: Scan that all others are compared with.
-        budgets: By geometry, limits of `LIMITS`. The dose is equal for all without any.
+        budgets: By geometry, upper bounds of `LIMITS`. The dose is equal for all, with them or without.
         n_examples: Crops of each geometry that are kept for pictures.
 
     Raises:
@@ -233,13 +241,18 @@ class Benchmark:
         _check_choices("budgets", tuple(self.budgets), tuple(self.geometries))
         for name, limits in self.budgets.items():
             _check_choices(f"budgets[{name!r}]", tuple(limits), LIMITS)
+            for what, limit in limits.items():
+                if not 0 < limit < math.inf:
+                    raise ValueError(f"budgets[{name!r}].{what} is {limit}; expected more than 0")
 
     def _check_scans(self) -> None:
         names = self.scan_names
         _check_different("scans", names)
         completed = [scan.name for scan in self.scans if scan.kind != DENSE]
         _check_choices("reference", [self.reference], completed)
-        _check_choices("factorial", self.factorial, completed)
+        _check_choices(
+            "factorial", self.factorial, [scan.name for scan in self.scans if scan.kind not in NOT_COMPETING]
+        )
         for place, scan in enumerate(self.scans):
             other = scan.settings.get("of")
             if other is not None and other not in names[:place]:
@@ -251,6 +264,8 @@ class Benchmark:
         _check_choices("completers", [name.removesuffix("+") for name in plain], (SHARED, OWN, *COMPLETERS))
         if not self.completers:
             raise ValueError("completers: found nothing; expected at least one")
+        if set(self.completers) == {OWN}:
+            raise ValueError(f"completers: found {OWN!r} alone; expected at least one beside it that judges every scan")
         for name in (f"{SHARED}+", f"{OWN}+"):
             if name in self.completers:
                 raise ValueError(f"completers: found {name!r}; expected {name[:-1]!r}, which learns the blur itself")
@@ -276,16 +291,19 @@ class Benchmark:
 
     @property
     def identity(self) -> str:
-        """Hash of all that decides a result: SHA-256 of the canonical JSON without the name and without paths.
+        """Hash of all that decides a result: SHA-256 of the canonical JSON without name, paths and number of examples.
+
+        What the JSON leaves out does not count: a run is known by the benchmark whose scans say all their settings, see
+        `adaptive_scan.evaluation.keyword_makers.resolve_scans`.
 
         Raises:
             ValueError: If the benchmark has micrographs whose fingerprint is not known; see
-                `adaptive_scan.evaluation.bank.resolve`.
+                `adaptive_scan.evaluation.bank.open_pictures`.
         """
         if self.pictures.micrographs is not None and self.pictures.fingerprint is None:
             raise ValueError(f"the fingerprint of {self.pictures.micrographs} is None; expected a resolved benchmark")
         content = self.to_dict()
-        del content["name"], content["pictures"]["micrographs"], content["pictures"]["groups"]
+        del content["name"], content["n_examples"], content["pictures"]["micrographs"], content["pictures"]["groups"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -316,7 +334,7 @@ class Benchmark:
         """
         expected = "a benchmark, as `adaptive-scan compare --new` writes"
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         except OSError as error:
             raise BenchmarkFileError(path, str(error.strerror), expected) from error
         except ValueError as error:
@@ -330,6 +348,39 @@ class Benchmark:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the benchmark as JSON; the file appears by rename."""
         write_json(path, self.to_dict())
+
+
+def benchmark_content(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The benchmark in the description of results, which says beside it what was found: JSON that can be run again.
+
+    Args:
+        description: That of a `Results`.
+
+    Example:
+        >>> benchmark_content({"name": "mine", "seeds": [0], "versions": {"numpy": "2.0"}})
+        {'name': 'mine', 'seeds': [0]}
+    """
+    own = ("format", *(part.name for part in fields(Benchmark)))
+    return {key: value for key, value in description.items() if key in own}
+
+
+def check_competing(benchmark: Benchmark, scan: str, role: str) -> None:
+    """Refuse a scan of the factorial that does not compete.
+
+    Args:
+        benchmark: The benchmark.
+        scan: Name of a scan, of the factorial or not.
+        role: What it turned out to be, one of `adaptive_scan.evaluation.results.ROLES`.
+
+    Raises:
+        ValueError: If the factorial names the scan and its role is none of `COMPETING_ROLES`.
+    """
+    if scan in benchmark.factorial and role not in COMPETING_ROLES:
+        raise ValueError(f"factorial: found {scan!r}, of the role {role!r}; expected static and adaptive scans")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def check_comparable(first: Any, second: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -16,10 +16,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from adaptive_scan.evaluation.analysis import Analysis
-from adaptive_scan.evaluation.benchmark_style import choice, completer_styles, scan_styles
-from adaptive_scan.evaluation.curve_sheets import coverage_figure, distance_figure, frequency_figure, win_rate_figure
+from adaptive_scan.evaluation.benchmark_style import ScanStyle, choice, completer_styles, scan_styles
+from adaptive_scan.evaluation.curve_sheets import (
+    WIDE_MATRIX,
+    coverage_figure,
+    distance_figure,
+    frequency_figure,
+    win_rate_figure,
+)
 from adaptive_scan.evaluation.forest import Ratio, forest_figure
-from adaptive_scan.evaluation.pairings import PRIMARY
+from adaptive_scan.evaluation.pairings import PRIMARY, learned_paths, main_adaptive_scans
 from adaptive_scan.evaluation.picture_sheets import VISIT_COLOURS, example_sheet, largest_error, map_sheet
 from adaptive_scan.evaluation.results import Results, names
 from adaptive_scan.evaluation.verdicts import Comparison
@@ -29,6 +35,12 @@ SECTIONS = ("ratios", "coverage", "examples", "errors", "distance", "frequency",
 
 MOST_EXAMPLES = 2
 """Crops of each geometry that are drawn."""
+
+MOST_CURVES = 7
+"""Scans that are drawn as lines over each other."""
+
+MOST_PICTURED = 11
+"""Scans of a sheet of examples: with the target they fill two rows."""
 
 _TRIED = ("adaptive", "oracle", "control")
 _TO_REFERENCE = "scans against the reference"
@@ -71,6 +83,25 @@ class _Context:
     @property
     def hollow(self) -> frozenset[str]:
         return frozenset(name for name, style in self.styles.items() if not style.is_contender)
+
+    def foremost(self, most: int, *, fill: bool) -> dict[str, ScanStyle]:
+        """Styles of all scans, or of the foremost where there are more than ``most``, in the order of the rows.
+
+        Foremost are the trained actors, the learned path, the best static scan and the reference; the others follow
+        them if ``fill`` is set.
+        """
+        if len(self.styles) <= most:
+            return self.styles
+        adaptive = [name for name, style in self.styles.items() if style.role == "adaptive"]
+        first = [
+            self.reference,
+            *self.analysis.best_static.values(),
+            *learned_paths(self.results),
+            *main_adaptive_scans(self.results, adaptive),
+        ]
+        wanted = list(dict.fromkeys([*first, *(self.styles if fill else ())]))
+        chosen = [name for name in wanted if name in self.styles][:most]
+        return {name: style for name, style in self.styles.items() if name in chosen}
 
     @property
     def tags(self) -> dict[str, str]:
@@ -138,7 +169,7 @@ def _ratio_plates(context: _Context) -> Iterator[Plate]:
         if not ratios:
             continue
         caption = (
-            f"Ratio of mean losses on the same crops, with 95 % intervals of the hierarchical bootstrap: the loss of a "
+            f"Ratio of mean losses on the same crops, with 95% intervals of the hierarchical bootstrap: the loss of a "
             f"scan over that of {second}. Left of the line at 1 the first of the two has the lower loss. A column for "
             f"each geometry; colour and marker name the completer. {_NO_CONTENDERS}"
         )
@@ -183,7 +214,8 @@ def _coverage_plates(context: _Context) -> Iterator[Plate]:
 
 
 def _example_plates(context: _Context) -> Iterator[Plate]:
-    largest = largest_error(context.results.examples, context.styles, context.completer)
+    styles = context.foremost(MOST_PICTURED, fill=True)
+    largest = largest_error(context.results.examples, styles, context.completer)
     for examples in context.results.examples:
         if not examples.completions:
             continue
@@ -193,15 +225,21 @@ def _example_plates(context: _Context) -> Iterator[Plate]:
                 f"Crop {crop} of the test set of seed {examples.seed} at {examples.geometry}, completed by "
                 f"{context.completer}. Grey is intensity from -1 to 1 everywhere; the colour of a path is time; the "
                 f"error is |completion - target| / 2, on one scale in all examples, and the number in it is the RMSE "
-                f"on [0, 1]. Points that no line joins are not contiguous."
+                f"on [0, 1]. Points that no line joins are not contiguous.{_left_out(context, styles)}"
             )
             yield Plate(
                 "examples",
                 file_name("examples", examples.geometry, str(crop)),
                 caption,
                 f"Target, paths, completions and errors of crop {crop} at {examples.geometry}, a column for each scan.",
-                example_sheet(examples, index, context.styles, context.completer, largest),
+                example_sheet(examples, index, styles, context.completer, largest),
             )
+
+
+def _left_out(context: _Context, shown: Mapping[str, ScanStyle]) -> str:
+    """That a figure does not show all scans, where it does not."""
+    n_hidden = len(context.styles) - len(shown)
+    return f" Of {len(context.styles)} scans {len(shown)} are drawn; the tables have all." if n_hidden else ""
 
 
 def _first_sums(context: _Context, geometry: str) -> dict[str, tuple[str, str, str]]:
@@ -256,12 +294,18 @@ def _limits(pictures: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _curve_plates(context: _Context) -> Iterator[Plate]:
-    sums = {key: part for key, part in context.results.sums.items() if part.n_crops and key[1] in context.styles}
+    styles = context.foremost(MOST_CURVES, fill=False)
+    sums = {key: part for key, part in context.results.sums.items() if part.n_crops and key[1] in styles}
     lines = (
         "Solid lines adapt, broken ones are static, dotted ones oracles, dash-dotted ones controls; hollow markers are "
         "no contenders."
     )
-    if any(style.role == "dense" for style in context.styles.values()):
+    if len(styles) < len(context.styles):
+        lines += (
+            f" Of {len(context.styles)} scans only the reference, the best static scan, the learned path and the "
+            f"trained actors are drawn, at most {MOST_CURVES}; the tables have all."
+        )
+    if any(style.role == "dense" for style in styles.values()):
         lines += " A scan of every pixel has a completer of its own and stands in all panels."
     if any(np.count_nonzero(part.distance_pixels) > 1 for part in sums.values()):
         caption = (
@@ -269,7 +313,7 @@ def _curve_plates(context: _Context) -> Iterator[Plate]:
             f"panel for each geometry and completer. Distances of fewer than one in 1000 pixels are left out. {lines}"
         )
         alternative = "Lines of the error against the distance from the path, a line for each scan."
-        figure = distance_figure(sums, context.styles)
+        figure = distance_figure(sums, styles)
         yield Plate("distance", "distance", caption, alternative, figure, is_drawing=True)
     if any(np.any(part.frc_completion > 0) for part in sums.values()):
         caption = (
@@ -277,7 +321,7 @@ def _curve_plates(context: _Context) -> Iterator[Plate]:
             f"below which a frequency counts as lost. {lines}"
         )
         alternative = "Lines of the Fourier ring correlation against spatial frequency, a line for each scan."
-        figure = frequency_figure(sums, context.styles)
+        figure = frequency_figure(sums, styles)
         yield Plate("frequency", "fourier_ring_correlation", caption, alternative, figure, is_drawing=True)
 
 
@@ -311,6 +355,11 @@ def _win_plates(context: _Context) -> Iterator[Plate]:
                 f"Share of the crops [%] on which the scan of the row has the lower loss than the scan of the column, "
                 f"at {geometry}. Blue wins, orange loses; names in grey are no contenders."
             )
-            figure = win_rate_figure(matrices, context.styles)
-            alternative = f"Matrices of win rates at {geometry}, one for each completer, with the numbers in the cells."
-            yield Plate("wins", file_name("wins", geometry), caption, alternative, figure, is_drawing=True)
+            # A large matrix has a figure of its own, so that no page is left half empty below it.
+            wide = [judge for judge, (scans, _) in matrices.items() if len(scans) > WIDE_MATRIX]
+            small = [judge for judge in matrices if judge not in wide]
+            for judges in (*([judge] for judge in wide), *([small] if small else [])):
+                figure = win_rate_figure({judge: matrices[judge] for judge in judges}, context.styles)
+                name = file_name("wins", geometry, *(judges if judges[0] in wide else ()))
+                alternative = f"Matrices of win rates at {geometry}, by {', '.join(judges)}, with numbers in the cells."
+                yield Plate("wins", name, caption, alternative, figure, is_drawing=True)

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
 STYLE: Any = {
@@ -136,11 +136,16 @@ def completer_styles(completers: Iterable[str]) -> dict[str, dict[str, Any]]:
 def wrapped(text: str, width: int, *, most: int = 2) -> str:
     """A name on lines of at most ``width`` characters, at most ``most`` of them; what is left over becomes an ellipsis.
 
+    Lines break at blanks and behind underscores; the name itself stays as it is.
+
     Example:
-        >>> wrapped("variance_greedy_slow", 12).splitlines()
-        ['variance', 'greedy slow']
+        >>> wrapped("variance_greedy slow", 12).splitlines()
+        ['variance_', 'greedy slow']
     """
-    lines = textwrap.wrap(text.replace("_", " "), width) or [""]
+    fits = len(text) <= width and text.isprintable()
+    # A blank behind each underscore is a place to break, and taken out again.
+    lines = [text] if fits else [line.replace("_ ", "_") for line in textwrap.wrap(text.replace("_", "_ "), width)]
+    lines = lines or [""]
     if len(lines) > most:
         lines = [*lines[: most - 1], lines[most - 1][: width - 1].rstrip() + "…"]
     # A dollar would start mathematics.
@@ -195,24 +200,47 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, ScanStyle]], *, si
         )  # fmt: skip
         axes.plot([1.075], [height], transform=axes.transAxes, markersize=3.2, clip_on=False, **style.drawn)
         ink = "0.1" if style.is_contender else GREY
-        text = wrapped(style.name, 24, most=1)
+        text = wrapped(style.name, 28, most=1)
         axes.text(1.105, height, text, transform=axes.transAxes, va="center", fontsize=size, color=ink)
 
 
 def log_ticks(axis: Any, low: float, high: float, *, most: int = 7) -> None:
     """Round ticks of a logarithmic axis between two positive ends: the finest steps of which not too many fit.
 
-    Decades alone, as Matplotlib places them, would leave most of these axes with one tick or none.
+    Decades alone, as Matplotlib places them, would leave most of these axes with one tick or none. Below a factor of
+    two between the ends the ticks are evenly spaced numbers; no two are nearer to each other, in logarithms, than half
+    of what the axis has for each of them.
     """
-    for mantissas in _MANTISSAS:
-        decades = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
-        ticks = [mantissa * 10.0**power for power in decades for mantissa in mantissas]
-        ticks = [round(tick, 12) for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
-        if len(ticks) <= most:
-            break
+    ticks = _even_ticks(low, high, most) if high < 2.0 * low else _decade_ticks(low, high, most)
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+
+
+def _even_ticks(low: float, high: float, most: int) -> list[float]:
+    ticks: list[float] = []
+    for n_steps in range(most, 0, -1):
+        places = MaxNLocator(n_steps, steps=[1, 2, 5, 10]).tick_values(low, high)
+        ticks = [round(float(place), 12) for place in places if low * (1 - 1e-9) <= place <= high * (1 + 1e-9)]
+        if len(ticks) <= most and _apart(ticks, low, high, most):
+            break
+    return ticks
+
+
+def _decade_ticks(low: float, high: float, most: int) -> list[float]:
+    ticks: list[float] = []
+    decades = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
+    for mantissas in _MANTISSAS:
+        every = [mantissa * 10.0**power for power in decades for mantissa in mantissas]
+        ticks = [round(tick, 12) for tick in every if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+        if len(ticks) <= most and _apart(ticks, low, high, most):
+            break
+    return ticks
+
+
+def _apart(ticks: Sequence[float], low: float, high: float, most: int) -> bool:
+    smallest = 0.5 * np.log(high / low) / most
+    return bool(np.all(np.diff(np.log(ticks)) >= smallest)) if len(ticks) > 1 else True
 
 
 _MANTISSAS: tuple[tuple[float, ...], ...] = (
@@ -233,7 +261,7 @@ _MANTISSAS: tuple[tuple[float, ...], ...] = (
 def scan_legend(figure: Figure, styles: Iterable[ScanStyle], bottom: float, n_columns: int) -> None:
     """A legend of scans below the panels, for figures with too many lines for names beside them."""
     handles = [
-        Line2D([], [], linewidth=1.1, markersize=3.4, label=wrapped(style.name, 24, most=1), **style.drawn)
+        Line2D([], [], linewidth=1.1, markersize=3.4, label=wrapped(style.name, 28, most=1), **style.drawn)
         for style in styles
     ]
     figure.legend(

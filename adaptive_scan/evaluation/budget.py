@@ -8,7 +8,7 @@ is no part of a budget, but stands beside it wherever a scan is refused.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,8 +75,46 @@ scan time 3e-06 s (no limit), largest turn 0 rad (no limit), in scan 0 of 1
             inf
         """
         instrument = as_instrument(acquisition)
-        dwelt = np.broadcast_to(np.asarray(instrument.dwell, dtype=np.float64), (n_positions,)).sum()
-        return cls(n_positions, electrons=float(instrument.exposure.incident(dwelt)))
+        return cls(n_positions, electrons=float(instrument.exposure.incident(_dwelt(n_positions, instrument))))
+
+    @classmethod
+    def within(
+        cls,
+        n_positions: int,
+        acquisition: Instrument | Acquisition | str | None = None,
+        *,
+        electrons: float | None = None,
+        scan_time: float | None = None,
+        path_length: float | None = None,
+    ) -> Budget:
+        """The dose of so many positions at the dwell time of an instrument, within upper bounds.
+
+        Args:
+            n_positions: Probing positions.
+            acquisition: The instrument or a preset's name; None is the ideal one.
+            electrons: Most electrons; each scan spends those of its dose all the same, no fewer.
+            scan_time: Longest time of a scan [s].
+            path_length: Longest path [px].
+
+        Raises:
+            ValueError: If no scan of that dose can keep to a bound.
+
+        Example:
+            >>> Budget.within(400, "low-dose", scan_time=1e-9)
+            Traceback (most recent call last):
+            ...
+            ValueError: scan_time is 1e-09 s; expected at least 0.0032 s, for which the probe dwells
+        """
+        dose = replace(cls.of_instrument(n_positions, acquisition), scan_time=scan_time, path_length=path_length)
+        spent = math.inf if dose.electrons is None else dose.electrons
+        if electrons is not None and not spent <= electrons * (1.0 + _TOLERANCE):
+            raise ValueError(f"electrons is {electrons:.7g}; expected at least {spent:.7g}, those of the dose")
+        dwelt = _dwelt(n_positions, as_instrument(acquisition))
+        if scan_time is not None and dwelt > scan_time * (1.0 + _TOLERANCE):
+            raise ValueError(
+                f"scan_time is {scan_time:.6g} s; expected at least {dwelt:.6g} s, for which the probe dwells"
+            )
+        return dose
 
     def check(
         self,
@@ -111,13 +149,40 @@ scan time 3e-06 s (no limit), largest turn 0 rad (no limit), in scan 0 of 1
         if unusable.any():
             found = f"{int(unusable.sum())} of {len(paths)} scans with positions that are not finite"
             raise BudgetError(f"scan {name!r} has {found}; expected (row, column) in px")
-        costs = scan_costs(paths, acquisition, dwell)
+        n_pixels = np.rint(coverage(paths, image_size).astype(np.float64) * image_size**2)
+        self.check_costs(name, scan_costs(paths, acquisition, dwell), n_pixels)
+
+    def check_costs(self, name: str, costs: ScanCosts, n_pixels: ArrayLike) -> None:
+        """Refuse scans that do not keep to the budget, where what they cost is known.
+
+        Args:
+            name: What the scan is called.
+            costs: What it costs, of n_scans scans.
+            n_pixels: Distinct pixels that it measures, broadcast to (n_scans,).
+
+        Raises:
+            BudgetError: As `check`.
+        """
         refusal = self._refusal(costs)
         if refusal is not None:
             scan, what = refusal
-            n_pixels = round(float(coverage(paths[scan : scan + 1], image_size)[0]) * image_size**2)
-            figures = self._figures(costs, scan, n_pixels)
-            raise BudgetError(f"scan {name!r} spends {what}: {figures}, in scan {scan} of {len(paths)}")
+            n_scans = len(costs.n_positions)
+            figures = self._figures(costs, scan, int(np.broadcast_to(n_pixels, (n_scans,))[scan]))
+            raise BudgetError(f"scan {name!r} spends {what}: {figures}, in scan {scan} of {n_scans}")
+
+    def check_raster(self, name: str, costs: ScanCosts, image_size: int) -> None:
+        """Refuse a raster over all pixels unless it keeps to the budget in all but the number of its positions.
+
+        Args:
+            name: What the raster is called.
+            costs: What it costs.
+            image_size: Side S of the field [px].
+
+        Raises:
+            BudgetError: As `check`, with a budget of S^2 positions.
+        """
+        n_pixels = image_size**2
+        replace(self, n_positions=n_pixels).check_costs(name, costs, n_pixels)
 
     def _refusal(self, costs: ScanCosts) -> tuple[int, str] | None:
         """The scan that is furthest off in the first figure that does not fit, and what it spends; None if all fit."""
@@ -148,6 +213,11 @@ scan time 3e-06 s (no limit), largest turn 0 rad (no limit), in scan 0 of 1
             allowed = "no limit" if limit is None else f"budget {limit:.7g}{unit}"
             parts.append(f"{what} {spent:.7g}{unit} ({allowed})")
         return ", ".join(parts)
+
+
+def _dwelt(n_positions: int, instrument: Instrument) -> float:
+    """Dwell times of so many positions together [s]."""
+    return float(np.broadcast_to(np.asarray(instrument.dwell, dtype=np.float64), (n_positions,)).sum())
 
 
 def _beyond(spent: np.ndarray, limit: float) -> int | None:

@@ -293,7 +293,7 @@ def compare_scans(
     # The reference goes first, because the examples are spread over its losses and no one else's.
     order = sorted(field, key=lambda contender: contender.name != reference)
     for contender in tqdm(order, desc="comparing", unit="scan", disable=not progress):
-        measured = _measure_all(contender, crops, geometry, instrument, batch_size, seed)
+        measured = _measure_all(contender, crops, targets, geometry, instrument, batch_size, seed)
         for name in judges:
             scores[contender.name, name] = scoring.score(contender.name, name, measured)
         if contender.name == reference:
@@ -363,6 +363,7 @@ def _per_crop(what: str, values: Any, n_crops: int) -> np.ndarray:
 def _measure_all(
     contender: Contender,
     crops: np.ndarray,
+    targets: np.ndarray,
     geometry: ScanGeometry,
     instrument: Instrument,
     batch_size: int,
@@ -376,6 +377,7 @@ def _measure_all(
             first_crop=begin,
             acquisition=instrument,
             seed=seed,
+            targets=targets[begin : begin + batch_size],
         )
         for begin in range(0, len(crops), batch_size)
     ]

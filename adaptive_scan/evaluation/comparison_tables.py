@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from adaptive_scan.evaluation.analysis import Analysis
 from adaptive_scan.evaluation.benchmark_style import ScanStyle
-from adaptive_scan.evaluation.pairings import PRIMARY, SHARED
+from adaptive_scan.evaluation.pairings import OTHER_ADAPTIVE, PRIMARY, SHARED
 from adaptive_scan.evaluation.report_tables import NONE, Cell, ReportTable, number, ratio_text, scan_cells
 from adaptive_scan.evaluation.verdicts import LOWERS, NO_DIFFERENCE, NOT_SHOWN, RAISES, Comparison, Part
 
@@ -21,7 +21,9 @@ _SIDES = ("geometry", "scan", "completer", "against")
 
 
 def comparison_tables(analysis: Analysis, styles: Mapping[str, ScanStyle]) -> list[ReportTable]:
-    """All comparisons: those that the benchmark is made for first, then the others, one table for each geometry.
+    """All comparisons: those that the benchmark is made for first, then those of other adaptive scans, then the rest.
+
+    The rest is one table for each geometry.
 
     Verdicts that show a difference are set in bold.
 
@@ -30,8 +32,12 @@ def comparison_tables(analysis: Analysis, styles: Mapping[str, ScanStyle]) -> li
         styles: Of the scans.
     """
     primary = [one for one in analysis.comparisons if one.family == PRIMARY]
-    others = [one for one in analysis.comparisons if one.family != PRIMARY]
-    tables = [_comparison_table("Adaptive scans against the best static scan and the learned path", primary, styles)]
+    rules = [one for one in analysis.comparisons if one.family == OTHER_ADAPTIVE]
+    others = [one for one in analysis.comparisons if one.family not in (PRIMARY, OTHER_ADAPTIVE)]
+    tables = [
+        _comparison_table("Adaptive scans against the best static scan and the learned path", primary, styles),
+        _comparison_table("Other adaptive scans against the best static scan and the learned path", rules, styles),
+    ]
     for geometry in dict.fromkeys(one.geometry for one in others):
         here = [one for one in others if one.geometry == geometry]
         tables.append(_comparison_table(f"All other comparisons at {geometry}", here, styles))
@@ -40,7 +46,7 @@ def comparison_tables(analysis: Analysis, styles: Mapping[str, ScanStyle]) -> li
 
 def _comparison_table(caption: str, comparisons: Sequence[Comparison], styles: Mapping[str, ScanStyle]) -> ReportTable:
     headers = (
-        *_SIDES, "ratio [95\N{NO-BREAK SPACE}% interval]", "verdict", "mean loss",
+        *_SIDES, "ratio [95% interval]", "verdict", "mean loss",
         "mean loss of the other", "wins [%]", "p", "p, corrected (Holm)", "effect size", "detectable ratio", "crops",
         "specimens",
     )  # fmt: skip
@@ -87,6 +93,17 @@ def sparsity_tables(analysis: Analysis, styles: Mapping[str, ScanStyle]) -> list
     return _part_tables("Ratios of losses by the sparsity of the pictures", parts, styles)
 
 
+def seed_tables(analysis: Analysis, styles: Mapping[str, ScanStyle]) -> list[ReportTable]:
+    """Ratios of the comparisons in each seed by itself; no table where there is one seed alone.
+
+    Args:
+        analysis: What was made of the results.
+        styles: Of the scans.
+    """
+    parts = [(one, one.by_seed) for one in _findings(analysis)]
+    return _part_tables("Ratios of losses by seed", parts, styles)
+
+
 def _findings(analysis: Analysis) -> list[Comparison]:
     """The comparisons that the benchmark is made for, or all if there is none of them."""
     primary = [one for one in analysis.comparisons if one.family == PRIMARY]
@@ -109,10 +126,9 @@ def _part_tables(
 def _part_cell(part: Part | None) -> Cell:
     if part is None:
         return Cell(NONE)
-    ratio, interval, n_groups = part
-    shown = interval is not None and not interval[0] <= 1.0 <= interval[1]
+    ratio, interval, n_groups, verdict = part
     text = ratio_text(ratio, interval)
-    return Cell(text if text == NONE else f"{text}, n = {n_groups}", best=shown)
+    return Cell(text if text == NONE else f"{text}, n = {n_groups}", best=verdict in (LOWERS, RAISES))
 
 
 def factorial_tables(analysis: Analysis, styles: Mapping[str, ScanStyle]) -> list[ReportTable]:

@@ -17,6 +17,13 @@ from adaptive_scan.envs import ScanBatch
 from adaptive_scan.micrographs import blur_target
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, sample, static_scan
 
+VALIDATION = 2
+"""The stream of random numbers of crops that something is chosen on; that of crops to test on is 0."""
+
+_OURS = ("acquisition", "completer", "crops", "rng", "n_scans", "dwell")  # of the environment: same for all contenders
+_PATH_ROLES: tuple[str, ...] = ("static", "control", "dense")
+_POLICY_ROLES: tuple[str, ...] = ("adaptive", "oracle", "control")
+
 PathFunction = Callable[[int, int, np.random.Generator], np.ndarray]
 """``(dose, image_size, rng) -> positions (dose, 2)`` [px]; may ignore ``rng``."""
 
@@ -58,15 +65,18 @@ class Contender:
         policy: Steers the probe through ``predict``; its memory is carried from segment to segment. Where the spacing
             is free, a policy that gives only directions keeps the reference spacing.
         environment: Keyword arguments of `adaptive_scan.envs.ScanBatch` that the policy was trained with,
-            such as ``action_kind``, ``reference_headings``, ``observe_image`` or a ``geometry`` of its own.
+            such as ``action_kind``, ``reference_headings``, ``observe_image`` or a ``geometry`` of its own. The
+            instrument, the crops and what completes them are those of the comparison.
         contiguous: Whether the probe moves from each position to one nearby, so that the path can be drawn as
             a line.
         random: Whether a path function draws a new path for each crop.
         role: One of `adaptive_scan.evaluation.results.ROLES`; "" leaves it to `effective_role`.
 
     Raises:
-        ValueError: If there is not exactly one of ``path`` and ``policy``, if a path has environment settings, or if
-            the role is unknown or hides that the policy peeks at the truth.
+        ValueError: If there is not exactly one of ``path`` and ``policy``, if a path has environment settings, if a
+            policy brings an environment setting that all contenders share, or if the role is unknown or none that such
+            a scan can have: a policy is not static, a path does not adapt, paths made for the crops one by one are no
+            static scan, and a policy that peeks at the truth is not adaptive.
 
     Example:
         >>> Contender("diagonal", path=np.repeat(np.arange(8.0)[:, None], 2, axis=1)).name
@@ -90,13 +100,19 @@ class Contender:
                 f"contender {self.name!r}: found a path with environment settings {sorted(self.environment)}; "
                 "expected them with a policy only"
             )
+        if brought := [name for name in _OURS if name in self.environment]:
+            raise ValueError(
+                f"contender {self.name!r}: found environment settings {brought}; expected none of {list(_OURS)}, which"
+                " are the same for all contenders"
+            )
         self._check_role()
 
     @property
     def effective_role(self) -> str:
         """What the scan is in a comparison: ``role``, or else what it is by nature.
 
-        A path is "static", a policy that peeks at the truth, by a method ``peek``, an "oracle", any other "adaptive".
+        A path is "static", but paths that were made for the crops one by one are a "control"; a policy that peeks at
+        the truth, by a method ``peek``, is an "oracle", any other "adaptive".
 
         Example:
             >>> Contender("diagonal", path=np.repeat(np.arange(8.0)[:, None], 2, axis=1)).effective_role
@@ -105,7 +121,7 @@ class Contender:
         if self.role:
             return self.role
         if self.policy is None:
-            return "static"
+            return "control" if self._has_paths_of_crops else "static"
         return "oracle" if _peeks(self.policy) else "adaptive"
 
     def _check_role(self) -> None:
@@ -116,9 +132,20 @@ class Contender:
 
         if self.role not in ROLES:
             raise ValueError(f"contender {self.name!r}: found role {self.role!r}; expected one of {ROLES}")
+        kind, expected = ("path", _PATH_ROLES) if self.policy is None else ("policy", _POLICY_ROLES)
+        if self.policy is None and self._has_paths_of_crops:
+            # Whatever made them may have seen the crops.
+            kind, expected = "path for each crop", ("control",)
+        if self.role not in expected:
+            found = f"role {self.role!r} of a {kind}"
+            raise ValueError(f"contender {self.name!r}: found {found}; expected one of {expected}")
         if self.policy is not None and _peeks(self.policy) and self.role not in ("oracle", "control"):
             found = f"role {self.role!r} of a policy that peeks at the truth"
             raise ValueError(f"contender {self.name!r}: found {found}; expected 'oracle' or 'control'")
+
+    @property
+    def _has_paths_of_crops(self) -> bool:
+        return self.path is not None and not callable(self.path) and np.ndim(self.path) == 3
 
 
 def _peeks(policy: Policy) -> bool:
@@ -163,6 +190,7 @@ def measure(
     first_crop: int = 0,
     acquisition: Instrument | Acquisition | str | None = None,
     seed: int = 0,
+    stream: int = 0,
     targets: np.ndarray | None = None,
 ) -> Measurement:
     """Scan each crop of a batch once.
@@ -179,6 +207,8 @@ def measure(
             faults run along each path from its first position to its last, whatever the segments, and the
             contenders of one crop meet the same random ones.
         seed: Of random paths, of the environment and of the instrument.
+        stream: Which random numbers of the seed: `VALIDATION` for crops that something is chosen on, so that it is not
+            chosen for the faults that the crops to test on will meet.
         targets: What completions of these crops are judged by, shown to policies that peek; None is the blurred crops.
 
     Returns:
@@ -188,15 +218,15 @@ def measure(
         ValueError: If the contender measures another number of positions than the dose.
     """
     instrument = as_instrument(acquisition)
-    instrument_seed = [seed, first_crop, 1]
+    faults = instrument_seed(seed, first_crop, stream)
     if contender.policy is not None:
         if _peeks(contender.policy):
             contender.policy.peek(crops, blur_target(crops) if targets is None else targets)  # type: ignore[attr-defined]
-        measured = _run_policy(contender, contender.policy, crops, geometry, instrument, instrument_seed)
+        measured = _run_policy(contender, contender.policy, crops, geometry, instrument, faults)
     else:
-        positions = _paths(contender, len(crops), geometry, seed, first_crop).astype(np.float32)
+        positions = _paths(contender, len(crops), geometry, seed, first_crop, stream).astype(np.float32)
         _check_dose(contender.name, positions, geometry.dose)
-        measured = _follow_paths(positions, crops, instrument, instrument_seed)
+        measured = _follow_paths(positions, crops, instrument, faults)
     _check_dose(contender.name, measured.positions, geometry.dose)
     return measured
 
@@ -216,12 +246,30 @@ def _follow_paths(positions: np.ndarray, crops: np.ndarray, instrument: Instrume
     return Measurement(positions, reading.values)
 
 
-def _paths(contender: Contender, n_scans: int, geometry: ScanGeometry, seed: int, first_crop: int) -> np.ndarray:
+def instrument_seed(seed: int, first_crop: int, stream: int = 0) -> list[int]:
+    """What the generator is seeded with that draws the faults which a batch of crops meets; arguments as in `measure`.
+
+    Example:
+        >>> instrument_seed(7, 256, VALIDATION)
+        [7, 256, 1, 2]
+    """
+    return _words(stream, seed, first_crop, 1)
+
+
+def _words(stream: int, *words: int) -> list[int]:
+    """Words with that of the stream, where it is not the first."""
+    return [*words, stream] if stream else list(words)
+
+
+def _paths(
+    contender: Contender, n_scans: int, geometry: ScanGeometry, seed: int, first_crop: int, stream: int
+) -> np.ndarray:
     path = contender.path
     if callable(path):
         n_drawn = n_scans if contender.random else 1
         indices = range(first_crop, first_crop + n_drawn) if contender.random else [0]
-        drawn = [path(geometry.dose, geometry.image_size, np.random.default_rng([seed, i])) for i in indices]
+        generators = (np.random.default_rng(_words(stream, seed, i)) for i in indices)
+        drawn = [path(geometry.dose, geometry.image_size, rng) for rng in generators]
         return np.broadcast_to(np.stack(drawn), (n_scans, *np.shape(drawn[0])))
     fixed = np.asarray(path)
     if fixed.ndim == 3:
@@ -267,14 +315,12 @@ def _run_policy(
     instrument: Instrument,
     seed: list[int],
 ) -> Measurement:
-    settings: dict[str, Any] = {"geometry": geometry, "acquisition": instrument, **contender.environment}
+    settings: dict[str, Any] = {"geometry": geometry, **contender.environment, "acquisition": instrument}
     if settings.get("stop_below") is not None:
         found = f"stop_below {settings['stop_below']}"
         raise ValueError(f"contender {contender.name!r}: found {found}; expected scans of the same dose")
     rng = np.random.default_rng(seed)
     batch = ScanBatch(len(crops), _InOrder(crops), rng=rng, completer=None, **settings)
-    if batch.has_free_dwell:
-        raise ValueError(f"contender {contender.name!r}: found free dwell times; expected scans of the same dose")
     observation = batch.reset()
     state: tuple[np.ndarray, ...] | None = None
     episode_start = np.ones(len(crops), dtype=bool)

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import pdist
 
 from adaptive_scan.evaluation.contenders import Contender, Policy
+from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import partial_scans
 
 _SPECIMEN = frozenset({"measured", "partial_scan"})
@@ -37,7 +38,8 @@ class HeldConstant:
 
     Args:
         policy: The policy, with a batch's ``predict``.
-        value: The constant, such as the mean of the crops it was trained on.
+        value: The constant, such as the mean of the crops it was trained on: a value that the policy never meets may
+            make it do what it never does, and then what is found is not what seeing the specimen is worth.
 
     Example:
         >>> class Echo:
@@ -47,7 +49,7 @@ class HeldConstant:
         [[0.5, 0.5]]
     """
 
-    def __init__(self, policy: Policy, value: float = 0.0) -> None:
+    def __init__(self, policy: Policy, value: float) -> None:
         self.policy = policy
         self.value = value
 
@@ -85,7 +87,7 @@ class Delayed:
     Args:
         policy: The policy, with a batch's ``predict``.
         n_segments: The delay, at least one segment.
-        value: The constant before anything has arrived.
+        value: The constant before anything has arrived, such as the mean of the crops it was trained on.
 
     Raises:
         ValueError: If the delay is not a positive number of segments.
@@ -94,7 +96,7 @@ class Delayed:
         >>> class Echo:
         ...     def predict(self, observation, state=None, episode_start=None, deterministic=False):
         ...         return observation["measured"], state
-        >>> policy, state = Delayed(Echo()), None
+        >>> policy, state = Delayed(Echo(), value=0.0), None
         >>> for measured in (0.1, 0.2, 0.3):
         ...     action, state = policy.predict({"measured": np.array([[measured]])}, state)
         ...     print(action.item())
@@ -103,7 +105,7 @@ class Delayed:
         0.2
     """
 
-    def __init__(self, policy: Policy, n_segments: int = 1, value: float = 0.0) -> None:
+    def __init__(self, policy: Policy, n_segments: int = 1, *, value: float) -> None:
         if isinstance(n_segments, bool) or not isinstance(n_segments, int | np.integer) or n_segments < 1:
             raise ValueError(f"n_segments is {n_segments!r}; expected a delay of at least one segment")
         self.policy = policy
@@ -147,37 +149,68 @@ class Delayed:
         return late
 
 
-def held_constant(contender: Contender, value: float = 0.0) -> Contender:
+def mean_value(crops: CropSource, rng: np.random.Generator, n_crops: int = 256) -> float:
+    """Mean value of random crops: what `held_constant` and `delayed` show in place of what is measured.
+
+    Args:
+        crops: Training crops.
+        rng: Draws them.
+        n_crops: How many.
+
+    Example:
+        >>> from adaptive_scan.micrographs import ArrayCrops
+        >>> crops = ArrayCrops(np.full((2, 8, 8), 0.25, np.float32), normalise=False)
+        >>> mean_value(crops, np.random.default_rng(0))
+        0.25
+    """
+    return float(crops.take(crops.draw(n_crops, rng)).mean(dtype=np.float64))
+
+
+def held_constant(contender: Contender, value: float | None = None, *, mean: float | None = None) -> Contender:
     """The control of a policy whose observations are held constant; see `HeldConstant`.
 
     Args:
         contender: A policy.
-        value: The constant, in [-1, 1].
+        value: The constant, in [-1, 1]; None for the mean.
+        mean: Mean value of the crops that the policy was trained on; see `mean_value`.
 
     Returns:
         The control, called ``<name>_constant``.
 
     Raises:
-        ValueError: If the contender is a path or may peek at the truth.
+        ValueError: If the contender is a path or may peek at the truth, or there is neither constant nor mean.
     """
-    return _control(contender, "constant", HeldConstant(_seeing_policy(contender), value))
+    return _control(contender, "constant", HeldConstant(_seeing_policy(contender), _shown(value, mean)))
 
 
-def delayed(contender: Contender, n_segments: int = 1, value: float = 0.0) -> Contender:
+def delayed(
+    contender: Contender, n_segments: int = 1, value: float | None = None, *, mean: float | None = None
+) -> Contender:
     """The control of a policy that sees what it measured some segments late; see `Delayed`.
 
     Args:
         contender: A policy.
         n_segments: The delay, at least one segment.
-        value: What it is shown before anything has arrived, in [-1, 1].
+        value: What it is shown before anything has arrived, in [-1, 1]; None for the mean.
+        mean: Mean value of the crops that the policy was trained on; see `mean_value`.
 
     Returns:
         The control, called ``<name>_delayed``.
 
     Raises:
-        ValueError: If the contender is a path or may peek at the truth, or the delay is no positive number.
+        ValueError: If the contender is a path or may peek at the truth, the delay is no positive number, or there is
+            neither constant nor mean.
     """
-    return _control(contender, "delayed", Delayed(_seeing_policy(contender), n_segments, value))
+    policy = _seeing_policy(contender)
+    return _control(contender, "delayed", Delayed(policy, n_segments, value=_shown(value, mean)))
+
+
+def _shown(value: float | None, mean: float | None) -> float:
+    """What a policy is shown in place of what was measured."""
+    shown = mean if value is None else value
+    if shown is None:
+        raise ValueError("value and mean are None; expected a constant, or the mean of the crops trained on")
+    return shown
 
 
 def of_other_crops(

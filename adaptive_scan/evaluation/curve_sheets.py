@@ -31,6 +31,9 @@ _RAREST = 1e-3
 _N_MARKERS = 6
 _PER_ROW = 4
 
+WIDE_MATRIX = 10
+"""A matrix of win rates of more scans takes the whole width of a figure."""
+
 _Curve = tuple[np.ndarray, np.ndarray]
 
 
@@ -144,22 +147,25 @@ def win_rate_figure(
         styles: Of the scans.
 
     Returns:
-        The figure, at most 180 mm wide.
+        The figure, at most 180 mm wide; the largest matrices first, two side by side, but one of more than
+        `WIDE_MATRIX` scans over the whole width.
     """
-    n_columns = min(2, len(matrices))
-    n_rows = math.ceil(len(matrices) / n_columns)
+    matrices = dict(sorted(matrices.items(), key=lambda item: -len(item[1][0])))
+    most = max(len(names) for names, _ in matrices.values())
+    n_columns = 1 if most > WIDE_MATRIX else min(2, len(matrices))
     longest = max(len(_short(name)) for names, _ in matrices.values() for name in names)
     left, head, foot, right = 0.12 + 0.056 * longest, 0.26, 0.2 + 0.043 * longest, 0.08
-    width = WIDTH / 2
-    most = max(len(names) for names, _ in matrices.values())
+    width = WIDTH if most > WIDE_MATRIX else WIDTH / 2
     cell = min((width - left - right) / most, 0.3)
-    total = n_rows * (head + cell * most + foot)
+    # The first of each row is the largest of it.
+    heights = [head + cell * len(names) + foot for names, _ in list(matrices.values())[::n_columns]]
+    total = sum(heights)
     with mpl.rc_context(STYLE):
         figure = new_figure(total, width=width * n_columns)
         for index, (judge, (names, shares)) in enumerate(matrices.items()):
             row, column = divmod(index, n_columns)
             size = cell * len(names)
-            top = total - row * (head + cell * most + foot) - head
+            top = total - sum(heights[:row]) - head
             axes = figure.add_axes(
                 (
                     (column * width + left) / (width * n_columns),
@@ -235,7 +241,8 @@ def _cells(curves: Mapping[tuple[str, str, str], Any], styles: Mapping[str, Scan
     geometries = list(dict.fromkeys(geometry for geometry, _ in places))
     judges = list(dict.fromkeys(judge for _, judge in places))
     if len(geometries) == 1:
-        return {place: divmod(index, min(len(places), 3)) for index, place in enumerate(places)}
+        n_columns = 2 if len(places) == 4 else min(len(places), 3)
+        return {place: divmod(index, n_columns) for index, place in enumerate(places)}
     return {place: (judges.index(place[1]), geometries.index(place[0])) for place in places}
 
 
@@ -277,7 +284,7 @@ def _dress(axes: Axes, title: str) -> None:
 
 
 def _short(name: str) -> str:
-    return wrapped(name, 22, most=1)
+    return wrapped(name, 28, most=1)
 
 
 def _matrix(axes: Axes, scans: Sequence[ScanStyle], shares: np.ndarray, cell: float) -> None:

@@ -31,6 +31,7 @@ from adaptive_scan.acquisition import (
     as_instrument,
     scan_costs,
 )
+from adaptive_scan.evaluation.contenders import VALIDATION, instrument_seed
 from adaptive_scan.evaluation.metrics import loss
 from adaptive_scan.scans import sample
 
@@ -226,15 +227,21 @@ class DenseRaster:
         counts = _counts(instrument, self.measure(crops, seed, first_crop=first_crop))
         return _as_values(instrument, self.denoiser(counts))
 
-    def measure(self, crops: np.ndarray, seed: int = 0, *, first_crop: int = 0) -> np.ndarray:
+    def measure(self, crops: np.ndarray, seed: int = 0, *, first_crop: int = 0, stream: int = 0) -> np.ndarray:
         """What is measured before it is denoised; arguments as in `scan`.
+
+        Args:
+            crops: As there.
+            seed: As there.
+            first_crop: As there.
+            stream: Which random numbers of the seed, as in `adaptive_scan.evaluation.contenders.measure`.
 
         Returns:
             Values on the scale of the crops, seldom within [-1, 1], float32, shape ``(n, S, S)``.
         """
         n, size = len(crops), crops.shape[-1]
         instrument, path = self.instrument_at(size), _serpentine(size)
-        state = instrument.begin(n, np.random.default_rng([seed, first_crop, 1]))
+        state = instrument.begin(n, np.random.default_rng(instrument_seed(seed, first_crop, stream)))
         positions = np.broadcast_to(path, (n, *path.shape))
         reading = instrument.measure(positions, lambda displaced: sample(crops, displaced), state)
         pictures = np.empty((n, size, size), np.float32)
@@ -327,7 +334,7 @@ def tune_denoiser(
         targets: What completions are compared with, the same shape.
         instrument: The instrument of the partial scans, or a preset's name.
         n_positions: Positions of the partial scans.
-        seed: Of the instrument.
+        seed: Of the instrument, whose faults are those of validation, not those that a comparison meets.
         methods: Names of `DENOISERS`; all by default.
 
     Returns:
@@ -346,7 +353,7 @@ def tune_denoiser(
         raise ValueError(f"found crops {crops.shape} and targets {targets.shape}; expected the same, at least one crop")
     raster = DenseRaster(instrument, n_positions)
     exposed = raster.instrument_at(crops.shape[-1])
-    counts = _counts(exposed, raster.measure(crops, seed))
+    counts = _counts(exposed, raster.measure(crops, seed, stream=VALIDATION))
     losses: dict[Denoiser, float] = {}
     for denoiser in _candidates(list(DENOISERS) if methods is None else methods):
         losses[denoiser] = float(np.mean(loss(_as_values(exposed, denoiser(counts)), targets)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adaptive_scan.acquisition import Instrument
 from adaptive_scan.evaluation.benchmark import Benchmark
-from adaptive_scan.evaluation.contenders import Contender, measure
+from adaptive_scan.evaluation.contenders import Contender, Measurement, measure
 from adaptive_scan.generators import (
     GENERATORS,
     GeneratorTrainer,
@@ -55,7 +55,7 @@ class SameCrops:
 def train_base(benchmark: Benchmark, crops: CropSource, seed: int, device: torch.device | str = "cpu") -> nn.Module:
     """A generator trained on the mixture of static families at the coverages of all geometries.
 
-    Families bound to segments have the geometry of the largest dose.
+    Families bound to segments have the geometry of the largest dose, the last by name where several have it.
 
     Args:
         benchmark: Says how.
@@ -67,7 +67,7 @@ def train_base(benchmark: Benchmark, crops: CropSource, seed: int, device: torch
         The network, in evaluation mode.
     """
     plan = benchmark.generator
-    geometries = sorted(benchmark.geometries.values(), key=lambda geometry: geometry.dose)
+    geometries = _by_dose(benchmark)
     settings = GeneratorTraining(
         generator=plan.kind,
         scans=plan.scans,
@@ -138,6 +138,12 @@ def fine_tune(
     return _trained(trainer)
 
 
+def _by_dose(benchmark: Benchmark) -> list[ScanGeometry]:
+    """All geometries by dose and name: their order in the file is no part of the benchmark's identity."""
+    named = sorted(benchmark.geometries.items(), key=lambda item: (item[1].dose, item[0]))
+    return [geometry for _, geometry in named]
+
+
 def _new_network(benchmark: Benchmark, seed: int) -> nn.Module:
     """The network before training; each kind takes the settings that it has."""
     plan = benchmark.generator
@@ -147,11 +153,11 @@ def _new_network(benchmark: Benchmark, seed: int) -> nn.Module:
 
 
 def _paths(contender: Contender, geometry: ScanGeometry, instrument: Instrument | str) -> PathMaker:
-    """What makes a contender's scans of crops to train on."""
+    """What makes a contender's scans of crops to train on, with the readings that a policy chose its path from."""
 
-    def make(crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def make(crops: np.ndarray, rng: np.random.Generator) -> Measurement:
         seed = int(rng.integers(2**31))
-        return measure(contender, crops, geometry, acquisition=instrument, seed=seed).positions
+        return measure(contender, crops, geometry, acquisition=instrument, seed=seed)
 
     return make
 
@@ -166,6 +172,8 @@ def train_predictor(
     benchmark: Benchmark, base: nn.Module, crops: CropSource, seed: int, device: torch.device | str = "cpu"
 ) -> CompleterWithError:
     """The base network with a head that predicts its errors, on whole scans and on those that have just begun.
+
+    Families bound to segments have the geometry that `train_base` gives them.
 
     Args:
         benchmark: Says how long.
@@ -186,7 +194,7 @@ def train_predictor(
         blur=benchmark.pictures.blur,
         seed=seed,
     )
-    geometry = next(iter(benchmark.geometries.values()))
+    geometry = _by_dose(benchmark)[-1]
     # The trainer draws scans only; the network that it would train is a copy.
     drawing = GeneratorTrainer(
         copy.deepcopy(base), crops, geometry, settings, device=device, acquisition=benchmark.acquisition

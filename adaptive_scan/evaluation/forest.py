@@ -183,7 +183,7 @@ def _name_rows(axes: Axes, rows: _Rows, width: float, hollow: frozenset[str]) ->
         axes.text(left, place, text, transform=beside, va="center", fontweight="bold", fontsize=7.5)
     for (_, row), middle in rows.middles.items():
         tag = rows.tags.get(row, "")
-        name, small = wrapped(row, 25, most=1), wrapped(tag, 34, most=1)
+        name, small = wrapped(row, 28, most=1), wrapped(tag, 34, most=1)
         shift = 0.05 if tag else 0.0
         ink = GREY if row in hollow else "0.1"
         axes.text(-0.06 / width, middle - shift, name, transform=beside, ha="right", va="center", color=ink)

@@ -21,17 +21,19 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from adaptive_scan.evaluation.analysis import Analysis
+from adaptive_scan.evaluation.benchmark import benchmark_content
 from adaptive_scan.evaluation.benchmark_figures import Plate, benchmark_plates
 from adaptive_scan.evaluation.benchmark_style import STYLE, scan_styles
 from adaptive_scan.evaluation.comparison_tables import (
     comparison_tables,
     content_tables,
     factorial_tables,
+    seed_tables,
     sparsity_tables,
 )
 from adaptive_scan.evaluation.figures import save_figure
 from adaptive_scan.evaluation.report_tables import Cell, ReportTable, adaptivity_tables, cost_tables, mean_tables
-from adaptive_scan.evaluation.report_texts import NOTES, STYLE_SHEET
+from adaptive_scan.evaluation.report_texts import NOTES, STYLE_SHEET, plain_facts, without_folders
 from adaptive_scan.evaluation.results import Results
 from adaptive_scan.files import write_atomically
 
@@ -97,7 +99,9 @@ def report_page(results: Results, analysis: Analysis, drawn: dict[str, list[str]
 <header>
 <h1>{title}</h1>
 <p class="facts">{escape(_facts(results))}</p>
+{_plain_facts(results)}
 {_verdicts(analysis)}
+{_further(analysis)}
 <nav aria-label="Sections">
 {links}
 </nav>
@@ -121,6 +125,7 @@ def _sections(
     yield "factorial", "Scan against generator", _noted(NOTES["factorial"], factorial_tables(analysis, styles))
     kinds = [*content_tables(analysis, styles), *sparsity_tables(analysis, styles)]
     yield "kinds", "Kinds of picture", _noted(NOTES["kinds"], kinds)
+    yield "seeds", "Each seed by itself", _noted(NOTES["seeds"], seed_tables(analysis, styles))
     yield (
         "adaptivity",
         "Controls of adaptivity",
@@ -217,13 +222,30 @@ def _verdicts(analysis: Analysis) -> str:
     return f'<div class="verdicts" role="region" aria-label="Findings">\n<ul>\n{items}\n</ul>\n</div>' if items else ""
 
 
+def _plain_facts(results: Results) -> str:
+    text = plain_facts(results.description)
+    return f'<p class="facts">{escape(text)}</p>' if text else ""
+
+
+def _further(analysis: Analysis) -> str:
+    items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in analysis.further)
+    title = f"{_counted(len(analysis.further), 'other finding')} in one sentence each"
+    return _closed(title, f"<ul>\n{items}\n</ul>") if items else ""
+
+
+def _closed(title: str, content: str) -> str:
+    """What a reader may open; it is open in print."""
+    return f"<details>\n<summary>{escape(title)}</summary>\n{content}\n</details>"
+
+
 def _benchmark(results: Results) -> list[str]:
-    description = json.dumps(results.description, indent=2, ensure_ascii=False, default=str)
+    described = without_folders(benchmark_content(results.description))
+    description = json.dumps(described, indent=2, ensure_ascii=False, default=str)
     versions = ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES)
     return [
         f"<p>Identity: <code>{escape(results.identity)}</code>. Results with the same identity are comparable.</p>",
         f"<p>Page written by {escape(versions)}, Python {platform.python_version()}.</p>",
-        f"<details>\n<summary>The benchmark as JSON</summary>\n<pre>{escape(description)}</pre>\n</details>",
+        _closed("The benchmark as JSON", f"<pre>{escape(description)}</pre>"),
     ]
 
 

@@ -28,7 +28,13 @@ _AT_ONCE = 256
 
 
 def measure_all(
-    contender: Contender, cut: CutCrops, geometry: ScanGeometry, instrument: Instrument, seed: int
+    contender: Contender,
+    cut: CutCrops,
+    geometry: ScanGeometry,
+    instrument: Instrument,
+    seed: int,
+    *,
+    stream: int = 0,
 ) -> Measurement:
     """Scan every crop once, in batches of a fixed size.
 
@@ -38,6 +44,8 @@ def measure_all(
         geometry: Fixes the dose.
         instrument: What all scans go through.
         seed: Of random paths and of the instrument.
+        stream: Which random numbers of the seed; `adaptive_scan.evaluation.contenders.VALIDATION` for crops that
+            something is chosen on.
     """
     parts = [
         measure(
@@ -47,6 +55,7 @@ def measure_all(
             first_crop=begin,
             acquisition=instrument,
             seed=seed,
+            stream=stream,
             targets=cut.targets[begin : begin + _AT_ONCE],
         )
         for begin in range(0, len(cut), _AT_ONCE)

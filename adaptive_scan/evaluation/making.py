@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, get_args, get_type_hints
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
@@ -15,27 +14,46 @@ from adaptive_scan.agents.candidates import CandidatePolicy, CandidateSettings
 from adaptive_scan.agents.heuristics import CoverageGreedy, GradientFollowing, VarianceGreedy
 from adaptive_scan.agents.oracle import LookAheadOracle
 from adaptive_scan.agents.path_learning import PATH_LEARNING, PathLearning, learn_path, train_pathwise
-from adaptive_scan.agents.pathwise import PathwisePolicy, PathwiseSettings, load_pathwise, pathwise_geometry
+from adaptive_scan.agents.pathwise import PathwisePolicy, PathwiseSettings, load_pathwise, single_positions
 from adaptive_scan.evaluation.benchmark import ScanEntry
 from adaptive_scan.evaluation.cells import Cell, ScanMaker
-from adaptive_scan.evaluation.contenders import Contender, static_contenders
+from adaptive_scan.evaluation.contenders import Contender, measure, static_contenders
 from adaptive_scan.evaluation.controls import control as make_control_of
-from adaptive_scan.evaluation.dense import Denoiser, DenseRaster, tune_denoiser
+from adaptive_scan.evaluation.controls import mean_value
+from adaptive_scan.evaluation.dense import DENOISERS, Denoiser, DenseRaster, tune_denoiser
+from adaptive_scan.evaluation.keyword_makers import KeywordMaker
+from adaptive_scan.evaluation.scan_checks import (
+    OTHER_CROP,
+    ControlSettings,
+    candidate_defaults,
+    check_control,
+    check_dense,
+    check_learned_path,
+    check_pathwise,
+    check_policy_among_candidates,
+    check_static,
+    check_tuned,
+    path_geometry,
+    with_control_defaults,
+    with_number_of_headings,
+)
 from adaptive_scan.evaluation.tuning import TunedScan, tune_static
 from adaptive_scan.files import write_json, write_npz
+from adaptive_scan.generators import make_completer
 from adaptive_scan.generators.families import family_positions, known_families
+from adaptive_scan.generators.uncertainty import EnsembleCompleter
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, filling_path
 
 PREDICTOR_KINDS = ("variance_greedy",)
 """Kinds that need the error head of the base network."""
 
-_OTHER_CROP = "other_crop"
 _PATH = "path.npz"
+_SHOWN = 4  # stream of random numbers: crops whose mean controls are shown
 
 
 def is_of_other_crops(entry: ScanEntry) -> bool:
     """Whether a scan is the control that follows the paths chosen for other crops, which only the test can make."""
-    return entry.kind == "control" and entry.settings.get("control") == _OTHER_CROP
+    return entry.kind == "control" and entry.settings.get("control") == OTHER_CROP
 
 
 def make_static(cell: Cell, *, family: str | None = None, n_positions: int | None = None) -> Contender:
@@ -54,7 +72,7 @@ def make_static(cell: Cell, *, family: str | None = None, n_positions: int | Non
         return static_contenders([family])[0]
 
     def path(dose: int, image_size: int, rng: np.random.Generator) -> np.ndarray:
-        return family_positions(family, _path_geometry(cell, n_positions), 1, rng)[0]
+        return family_positions(family, path_geometry(cell.geometry, n_positions), 1, rng)[0]
 
     return Contender(family, path=path, random=family == "random_headings")
 
@@ -92,19 +110,22 @@ class PathLearningSettings(TypedDict, total=False):
     network_learning_rate: float
     completer: Literal["infill", "network"]
     try_every: int
+    further_learning_rates: tuple[float, ...]
 
 
 def make_learned_path(
-    cell: Cell, *, n_positions: int | None = None, **settings: Unpack[PathLearningSettings]
+    cell: Cell, *, of: str | None = None, n_positions: int | None = None, **settings: Unpack[PathLearningSettings]
 ) -> Contender:
     """The static path whose headings and spacings were learned by gradients through the sampling.
 
     Args:
         cell: Where it takes part.
-        n_positions: Positions of its segments, whose spacing is then free; those of the geometry without it.
+        of: Name of the static scan that it begins as, position by position; the filling path without it.
+        n_positions: Positions of its segments, whose spacing is then free; those of the geometry without it. With
+            ``of`` they are single positions.
         settings: Of the learning.
     """
-    geometry = _path_geometry(cell, n_positions)
+    geometry, start = _beginning(cell, of, n_positions)
 
     def learn() -> dict[str, np.ndarray]:
         headings, spacings = learn_path(
@@ -112,20 +133,30 @@ def make_learned_path(
             geometry,
             cell.generator,
             validation=cell.validation.crops,
+            start=start,
             settings=replace(PATH_LEARNING, **settings),
             acquisition=cell.instrument,
             blur=cell.blur,
             seed=cell.seed,
         )
-        return {"headings": headings, "spacings": spacings}
+        described = np.array(json.dumps(geometry.to_dict()))
+        return {"headings": headings, "spacings": spacings, "geometry": described}
 
     path = _kept(cell.folder / _PATH, learn)
     positions = geometry.path(path["headings"][None], path["spacings"][None])
     return Contender(cell.name, path=positions.reshape(-1, 2))
 
 
-def _path_geometry(cell: Cell, n_positions: int | None) -> ScanGeometry:
-    return cell.geometry if n_positions is None else pathwise_geometry(cell.geometry, n_positions=n_positions)
+def _beginning(
+    cell: Cell, of: str | None, n_positions: int | None
+) -> tuple[ScanGeometry, tuple[np.ndarray, np.ndarray]]:
+    """Geometry of a path to learn, and the headings and spacings that it begins with."""
+    if of is None:
+        geometry = path_geometry(cell.geometry, n_positions)
+        return geometry, filling_path(geometry)
+    measured = measure(cell.find_contender(of), cell.validation.crops[:1], cell.geometry, seed=cell.seed)
+    geometry, headings, spacings = single_positions(measured.positions[0], cell.geometry.image_size)
+    return geometry, (headings, spacings)
 
 
 def _kept(file: Path, make: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
@@ -150,7 +181,7 @@ def make_pathwise(
 
     Args:
         cell: Where it takes part.
-        of: Name of the learned path that it starts from, with the same ``n_positions``; the filling path without it.
+        of: Name of the learned path that it starts from, whose segments are its own; the filling path without it.
         n_positions: Positions of its segments, as for the learned path.
         n_together: Segments chosen at each decision.
         largest_offset: How far from the path it starts from it may end a segment [px].
@@ -159,11 +190,11 @@ def make_pathwise(
     """
     file = cell.folder / "policy.safetensors"
     if not file.exists():
-        geometry = _path_geometry(cell, n_positions)
+        geometry, path = _beginning(cell, None, n_positions) if of is None else _learned(cell, of)
         actor = train_pathwise(
             cell.train,
             geometry,
-            filling_path(geometry) if of is None else _learned_path(cell, of),
+            path,
             cell.generator,
             validation=cell.validation.crops,
             actor_settings=PathwiseSettings(n_together, hidden_size, largest_offset),
@@ -177,14 +208,15 @@ def make_pathwise(
     return Contender(cell.name, policy=policy, environment=policy.environment)
 
 
-def _learned_path(cell: Cell, scan: str) -> tuple[np.ndarray, np.ndarray]:
-    """Headings and spacings of a learned path of the cell."""
+def _learned(cell: Cell, scan: str) -> tuple[ScanGeometry, tuple[np.ndarray, np.ndarray]]:
+    """Geometry of a learned path of the cell, with its headings and spacings."""
     cell.find_contender(scan)
     file = cell.find_folder(scan) / _PATH
     if not file.exists():
         raise ValueError(f"scan {cell.name!r}: found 'of' {scan!r}; expected a learned path")
     with np.load(file, allow_pickle=False) as archive:
-        return archive["headings"], archive["spacings"]
+        geometry = ScanGeometry.from_dict(json.loads(str(archive["geometry"])))
+        return geometry, (archive["headings"], archive["spacings"])
 
 
 def make_coverage_greedy(cell: Cell, **settings: Unpack[CandidateSettings]) -> Contender:
@@ -192,9 +224,16 @@ def make_coverage_greedy(cell: Cell, **settings: Unpack[CandidateSettings]) -> C
     return _of_policy(cell, CoverageGreedy(cell.geometry, **settings))
 
 
-def make_variance_greedy(cell: Cell, **settings: Unpack[CandidateSettings]) -> Contender:
-    """The heuristic that goes where the base network expects errors; see `VarianceGreedy` there."""
-    return _of_policy(cell, VarianceGreedy(cell.find_predictor(), cell.geometry, **settings))
+def make_variance_greedy(cell: Cell, *, exploration: float = 1.0, **settings: Unpack[CandidateSettings]) -> Contender:
+    """The heuristic that goes where the base network expects errors; see `VarianceGreedy` there.
+
+    Args:
+        cell: Where it takes part.
+        exploration: Weight of the mean squared error beside each pixel's own.
+        settings: Of all policies that choose among candidates.
+    """
+    policy = VarianceGreedy(cell.find_predictor(), cell.geometry, exploration=exploration, **settings)
+    return _of_policy(cell, policy)
 
 
 def make_gradient_following(
@@ -228,7 +267,7 @@ def _of_policy(cell: Cell, policy: CandidatePolicy) -> Contender:
     return Contender(cell.name, policy=policy, environment=policy.environment)
 
 
-def make_control(cell: Cell, *, of: str, control: str, **settings: Any) -> Contender:
+def make_control(cell: Cell, *, of: str, control: str, **settings: Unpack[ControlSettings]) -> Contender:
     """A control of an adaptive scan of the same cell; see `adaptive_scan.evaluation.controls`.
 
     Args:
@@ -239,54 +278,10 @@ def make_control(cell: Cell, *, of: str, control: str, **settings: Any) -> Conte
         settings: Of the control.
     """
     contender = cell.find_contender(of)
-    if control == _OTHER_CROP:
+    if control == OTHER_CROP:
         return replace(contender, role="control")
-    return make_control_of(control, contender, **settings)
-
-
-class KeywordMaker:
-    """A maker whose settings are keywords, so that one it does not know is found before anything is trained.
-
-    Args:
-        make: ``(cell, *, keywords) -> contender``.
-
-    Attributes:
-        known: Names of its settings; None where it takes any.
-        needed: Names of those that have no default.
-
-    Example:
-        >>> KeywordMaker(make_tuned).known, KeywordMaker(make_tuned).needed
-        (('family', 'n_most'), ('family',))
-    """
-
-    def __init__(self, make: Callable[..., Any]) -> None:
-        self._make = make
-        keywords = [each for each in inspect.signature(make).parameters.values() if each.kind == each.KEYWORD_ONLY]
-        self.known = _with_unpacked(make, tuple(each.name for each in keywords))
-        self.needed = tuple(each.name for each in keywords if each.default is each.empty)
-
-    def __call__(self, cell: Cell, settings: Mapping[str, Any]) -> Any:
-        """Prepare a scan."""
-        return self._make(cell, **settings)
-
-    def check(self, entry: ScanEntry) -> None:
-        """Raise a ValueError at the first setting of an entry that is unknown or missing."""
-        for name in entry.settings:
-            if self.known is not None and name not in self.known:
-                known = ", ".join(self.known) or "none"
-                raise ValueError(f"scan {entry.name!r}: found the unknown setting {name!r}; expected some of {known}")
-        for name in self.needed:
-            if name not in entry.settings:
-                raise ValueError(f"scan {entry.name!r}: found no setting {name!r}; expected it for {entry.kind!r}")
-
-
-def _with_unpacked(make: Callable[..., Any], named: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Names of keywords with those of an unpacked dictionary; None where any will do."""
-    rest = [each.name for each in inspect.signature(make).parameters.values() if each.kind == each.VAR_KEYWORD]
-    if not rest:
-        return named
-    hint = get_type_hints(make)[rest[0]]
-    return None if hint is Any else (*named, *get_type_hints(get_args(hint)[0]))
+    mean = mean_value(cell.train, np.random.default_rng([cell.seed, _SHOWN]))
+    return make_control_of(control, contender, mean=mean, **settings)
 
 
 def make_raster(cell: Cell, *, methods: Sequence[str] | None = None) -> DenseRaster:
@@ -304,18 +299,50 @@ def make_raster(cell: Cell, *, methods: Sequence[str] | None = None) -> DenseRas
     return DenseRaster(cell.instrument, dose, Denoiser(**json.loads(file.read_text(encoding="utf-8"))))
 
 
-RASTER_MAKER = KeywordMaker(make_raster)
+def _with_methods(entry: ScanEntry, settings: dict[str, Any]) -> Mapping[str, Any]:
+    """The settings of a dense raster with all denoisers where it names none."""
+    methods = settings["methods"]
+    return {**settings, "methods": tuple(DENOISERS) if methods is None else methods}
+
+
+def _with_family(entry: ScanEntry, settings: dict[str, Any]) -> Mapping[str, Any]:
+    """The settings of a static scan with the family that its name says where they say none."""
+    return {**settings, "family": entry.name if settings["family"] is None else settings["family"]}
+
+
+RASTER_MAKER = KeywordMaker(make_raster, complete=_with_methods, check=check_dense)
 """What prepares the scan of the kind `DENSE`, which is no contender: it has a completer of its own."""
 
+
+def _among_candidates(make: Callable[..., Contender], policy: Callable[..., CandidatePolicy]) -> KeywordMaker:
+    """The maker of a policy that chooses among candidates; ``policy(geometry, **settings)`` makes it for a trial."""
+    return KeywordMaker(
+        make,
+        unpacked=candidate_defaults(),
+        complete=with_number_of_headings,
+        check=check_policy_among_candidates(lambda geometry, settings: policy(geometry, **settings)),
+    )
+
+
+def _variance_greedy(geometry: ScanGeometry, **settings: Any) -> VarianceGreedy:
+    """One whose predictor is not trained yet."""
+    return VarianceGreedy(EnsembleCompleter([make_completer("nearest")] * 2), geometry, **settings)
+
+
+def _oracle(geometry: ScanGeometry, *, completer: str | None, **settings: Any) -> LookAheadOracle:
+    """One whose network is not trained yet."""
+    return LookAheadOracle("nearest" if completer is None else completer, geometry, **settings)
+
+
 SCAN_KINDS: dict[str, ScanMaker] = {
-    "static": KeywordMaker(make_static),
-    "tuned": KeywordMaker(make_tuned),
-    "learned_path": KeywordMaker(make_learned_path),
-    "pathwise": KeywordMaker(make_pathwise),
-    "coverage_greedy": KeywordMaker(make_coverage_greedy),
-    "variance_greedy": KeywordMaker(make_variance_greedy),
-    "gradient_following": KeywordMaker(make_gradient_following),
-    "look_ahead_oracle": KeywordMaker(make_oracle),
-    "control": KeywordMaker(make_control),
+    "static": KeywordMaker(make_static, complete=_with_family, check=check_static),
+    "tuned": KeywordMaker(make_tuned, check=check_tuned),
+    "learned_path": KeywordMaker(make_learned_path, unpacked=asdict(PATH_LEARNING), check=check_learned_path),
+    "pathwise": KeywordMaker(make_pathwise, unpacked=asdict(PathLearning()), check=check_pathwise),
+    "coverage_greedy": _among_candidates(make_coverage_greedy, CoverageGreedy),
+    "variance_greedy": _among_candidates(make_variance_greedy, _variance_greedy),
+    "gradient_following": _among_candidates(make_gradient_following, GradientFollowing),
+    "look_ahead_oracle": _among_candidates(make_oracle, _oracle),
+    "control": KeywordMaker(make_control, complete=with_control_defaults, check=check_control),
 }
 """What prepares a scan, by kind, but for `adaptive_scan.evaluation.benchmark.DENSE`."""

@@ -125,6 +125,46 @@ def hierarchical_bootstraps(
     return [(float(low), float(high)) if there else None for (low, high), there in zip(ends, exists, strict=True)]
 
 
+def small_sample_interval(
+    interval: tuple[float, float], ratio: float, n_groups: int, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """A percentile interval of a ratio, made wider for the few groups that it comes from.
+
+    Both ends move away from the ratio, in logarithms, by the factor sqrt(n / (n - 1)) t / z, with the quantiles of
+    Student's t of n - 1 degrees of freedom and of the normal distribution: a bootstrap of n groups shows (n - 1) / n of
+    their variance, and nothing of how uncertain that is (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
+
+    On log-normal losses of one seed with 8 crops in a group, where two scans are equal and groups alone differ, 95%
+    intervals exclude 1 in 14% of the cases with 6 groups, 12% with 8 and 10% with 12; wider by this factor, in 5% to
+    6%. Where crops of a group differ as much as groups, or there are several seeds, in 3% to 4%.
+
+    Args:
+        interval: Lower and upper end, positive.
+        ratio: What it is an interval of, positive.
+        n_groups: Number of groups in all, at least 2.
+        confidence: Nominal coverage of the interval, inside (0, 1).
+
+    Returns:
+        The wider interval.
+
+    Raises:
+        ValueError: If there are fewer than 2 groups or something is not positive.
+
+    Example:
+        >>> low, high = small_sample_interval((0.9, 1.1), 1.0, 6)
+        >>> round(low, 3), round(high, 3)
+        (0.86, 1.147)
+    """
+    if n_groups < 2 or not min(ratio, *interval) > 0:
+        raise ValueError(
+            f"n_groups is {n_groups}, ratio {ratio}, interval {interval}; expected at least 2 and positive numbers"
+        )
+    chance = 0.5 * (1.0 + confidence)
+    factor = math.sqrt(n_groups / (n_groups - 1)) * float(stats.t.ppf(chance, n_groups - 1) / stats.norm.ppf(chance))
+    low, high = (ratio * (end / ratio) ** factor for end in interval)
+    return low, high
+
+
 def _crop_counts(
     seeds: np.ndarray, groups: np.ndarray, rng: np.random.Generator, n_resamples: int
 ) -> Iterator[np.ndarray]:
@@ -295,7 +335,8 @@ def minimum_detectable_ratio(
     signed-rank test for normal differences (Hodges and Lehmann 1956, doi:10.1214/aoms/1177728261). The level is the
     highest one that n groups can reach within ``alpha``.
 
-    It is the figure of one test on its own; where several are corrected for their number, it takes a larger difference.
+    It is the figure of one test on its own. Where several are corrected for their number by `holm`, ``alpha`` over that
+    number gives the difference that is found whatever the others show.
 
     Args:
         first: Loss of each crop, shape ``(n_crops,)``.

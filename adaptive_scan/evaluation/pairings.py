@@ -10,9 +10,13 @@ import pyarrow as pa
 
 from adaptive_scan.evaluation.benchmark import OWN, SHARED
 from adaptive_scan.evaluation.results import Paired, Results, select
+from adaptive_scan.generators import COMPLETERS
 
 PRIMARY = "adaptive scans against the best static scan and the learned path"
 """Name of the family of comparisons that a benchmark is made for."""
+
+OTHER_ADAPTIVE = "other adaptive scans against the best static scan and the learned path"
+"""Name of the family of the adaptive scans that a benchmark is not made for, such as rules of thumb."""
 
 _LEARNED_PATH = "learned_path"
 
@@ -170,15 +174,26 @@ def is_contiguous_static(scan: ScanLosses) -> bool:
     return scan.role == "static" and scan.contiguous
 
 
+def is_classical(completer: str) -> bool:
+    """Whether a completer is one of the known ones that are not trained.
+
+    Example:
+        >>> is_classical("infill+"), is_classical("shared"), is_classical("my_module:my_network")
+        (True, False, False)
+    """
+    return completer.removesuffix("+") in COMPLETERS
+
+
 def best_classical_completers(table: LossTable) -> dict[str, str]:
     """By geometry, the completer that is no network and has the lowest loss, averaged over adaptive and static scans.
 
-    All completers but the shared generator and those of one scan count as classical. It is one for all scans, so that
-    the choice favours none. Geometries without one are left out.
+    Those of `adaptive_scan.generators.COMPLETERS` are classical, with or without the blur of the targets; a completer
+    of ``module:factory`` may be a network, and a denoiser completes nothing. It is one for all scans, so that the
+    choice favours none, but it is made on the test losses. Geometries without one are left out.
     """
     means: dict[str, dict[str, list[float]]] = {}
     for one in table.values():
-        if one.completer not in (SHARED, OWN) and (one.role == "adaptive" or is_contiguous_static(one)):
+        if is_classical(one.completer) and (one.role == "adaptive" or is_contiguous_static(one)):
             means.setdefault(one.geometry, {}).setdefault(one.completer, []).append(one.mean)
     return {
         geometry: min(by_completer, key=lambda name: float(np.mean(by_completer[name])))
@@ -216,6 +231,19 @@ def controlled_scans(results: Results) -> dict[str, str]:
     return found
 
 
+def main_adaptive_scans(results: Results, adaptive: Iterable[str]) -> list[str]:
+    """The adaptive scans that a benchmark is made for: those that its ``factorial`` names, or all if it names none.
+
+    Args:
+        results: Of the benchmark.
+        adaptive: Names of all adaptive scans.
+    """
+    every = list(dict.fromkeys(adaptive))
+    given = results.description.get("factorial")
+    named = [name for name in every if name in given] if isinstance(given, list | tuple) else []
+    return named or every
+
+
 def _entries(results: Results) -> list[Mapping[str, object]]:
     scans = results.description.get("scans")
     listed = scans if isinstance(scans, list | tuple) else []
@@ -226,14 +254,16 @@ def questions(results: Results, table: LossTable) -> list[Question]:
     """All comparisons that are made, each once, those of the `PRIMARY` family first at each geometry.
 
     - Every adaptive scan against the best static contiguous scan and the learned path, with the shared generator,
-      with generators of their own, and with the best classical completer. These, at all geometries, are the family
-      `PRIMARY`. Oracles and controls are set beside the same scans.
+      with generators of their own, and with the best classical completer. Those of `main_adaptive_scans`, at all
+      geometries, are the family `PRIMARY`; those of the others, which are mostly rules of thumb, are the family
+      `OTHER_ADAPTIVE`, so that their number costs the first nothing. Oracles and controls are set beside the same
+      scans, and completers of ``module:factory`` judge the same pairs.
     - Every learned path against the other contiguous static scans, with the same completers.
     - Every policy against its controls, with the same completers.
     - Every scan with each completer against the reference with that completer; every pixel at a share of the dose,
       whose denoiser the reference may not have, against the reference with the shared generator.
 
-    Beside `PRIMARY`, the comparisons of one kind at one geometry with one completer are a family.
+    Beside those two, the comparisons of one kind at one geometry with one completer are a family.
 
     Args:
         results: Of the benchmark.
@@ -245,15 +275,18 @@ def questions(results: Results, table: LossTable) -> list[Question]:
     best, _ = best_static_scans(results, table)
     classical = best_classical_completers(table)
     reference, learned, controls = reference_scan(results, table), learned_paths(results), controlled_scans(results)
+    main = main_adaptive_scans(results, [one.scan for one in table.values() if one.role == "adaptive"])
     found: dict[tuple[str, Side, Side], Question] = {}
     for geometry in dict.fromkeys(key[0] for key in table):
         here = [one for one in table.values() if one.geometry == geometry]
         judges = [SHARED, OWN, *([classical[geometry]] if geometry in classical else [])]
+        brought = [name for name in dict.fromkeys(one.completer for one in here) if ":" in name]
         opponents = list(dict.fromkeys([*([best[geometry]] if geometry in best else []), *learned]))
         for question in (
-            *_against_static(here, judges, opponents),
-            *_learned_against_static(here, judges, learned),
-            *_against_controls(here, judges, controls),
+            *_against_static(here, judges, opponents, main),
+            *_brought_against_static(here, brought, opponents),
+            *_learned_against_static(here, [*judges, *brought], learned),
+            *_against_controls(here, [*judges, *brought], controls),
             *_against_reference(here, reference),
         ):
             if question.first != question.second:
@@ -261,12 +294,23 @@ def questions(results: Results, table: LossTable) -> list[Question]:
     return list(found.values())
 
 
-def _against_static(here: list[ScanLosses], judges: list[str], opponents: list[str]) -> Iterator[Question]:
+def _against_static(
+    here: list[ScanLosses], judges: list[str], opponents: list[str], main: list[str]
+) -> Iterator[Question]:
     for one in here:
         if one.role in ("adaptive", "oracle", "control") and one.completer in judges:
-            family = PRIMARY if one.role == "adaptive" else _family(one, f"{one.role} against static scans")
+            adaptive = PRIMARY if one.scan in main else OTHER_ADAPTIVE
+            family = adaptive if one.role == "adaptive" else _family(one, f"{one.role} against static scans")
             for opponent in _with_completer(here, one.completer, opponents):
                 yield _question(one, opponent, family)
+
+
+def _brought_against_static(here: list[ScanLosses], brought: list[str], opponents: list[str]) -> Iterator[Question]:
+    """By completers that somebody brought, of which nobody knows whether they are networks."""
+    for one in here:
+        if one.role in ("adaptive", "oracle", "control") and one.completer in brought:
+            for opponent in _with_completer(here, one.completer, opponents):
+                yield _question(one, opponent, _family(one, f"{one.role} against static scans"))
 
 
 def _learned_against_static(here: list[ScanLosses], judges: list[str], learned: list[str]) -> Iterator[Question]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from adaptive_scan.scans import ScanGeometry
@@ -68,29 +68,52 @@ def settings_from_json(kind: type[Settings], content: Mapping[str, Any], where: 
     for name, part in fields.items():
         if name not in content and part.default is part.default_factory is dataclasses.MISSING:
             raise ValueError(f"no key {where + name!r}; expected it there")
-    values = {key: _restored(hints[key], value, where + key) for key, value in content.items()}
+    values = {key: setting_from_json(hints[key], value, where + key) for key, value in content.items()}
     try:
         return kind(**values)
     except ValueError as error:
         raise ValueError(f"{where}{error}") from error
 
 
-def _restored(hint: Any, value: Any, where: str) -> Any:
-    """A JSON value as the setting of this type holds it."""
+def setting_from_json(hint: Any, value: Any, where: str) -> Any:
+    """A JSON value as the setting of this type holds it.
+
+    Args:
+        hint: The type of the setting; of one that JSON knows nothing of, and of a union of several, all is taken.
+        value: The value.
+        where: The way to it from the top of the file.
+
+    Raises:
+        ValueError: If the value is of another kind; the message begins with ``where``.
+
+    Example:
+        >>> setting_from_json(float | None, 3, "exploration")
+        3.0
+        >>> setting_from_json(int, "3", "n_updates")
+        Traceback (most recent call last):
+        ...
+        ValueError: n_updates is '3'; expected a whole number
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        (inner,) = (option for option in arguments if option is not types.NoneType)
-        return None if value is None else _restored(inner, value, where)
-    if origin is tuple:
-        parts = enumerate(_checked(list, value, where))
-        return tuple(_restored(arguments[0], part, f"{where}[{place}]") for place, part in parts)
+        inner = [option for option in arguments if option is not types.NoneType]
+        if len(inner) > 1 or (value is None and len(inner) < len(arguments)):
+            return value
+        return setting_from_json(inner[0], value, where)
+    if origin in (tuple, Sequence):
+        parts = enumerate(_checked(list, list(value) if isinstance(value, tuple) else value, where))
+        return tuple(setting_from_json(arguments[0], part, f"{where}[{place}]") for place, part in parts)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ValueError(f"{where}: found {value!r}; expected one of {', '.join(map(str, arguments))}")
+        return value
     if hint is ScanGeometry:
         return _geometry(_checked(dict, value, where), where)
     if dataclasses.is_dataclass(hint):
         return settings_from_json(typing.cast(type, hint), _checked(dict, value, where), f"{where}.")
-    if origin not in (None, typing.Literal):
+    if origin is not None:
         parts = _checked(dict, value, where).items()
-        return {key: _restored(arguments[1], part, f"{where}.{key}") for key, part in parts}
+        return {key: setting_from_json(arguments[1], part, f"{where}.{key}") for key, part in parts}
     return _checked(hint, value, where) if hint in _KINDS else value
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from adaptive_scan.acquisition import Instrument, make_instrument
 from adaptive_scan.evaluation import metrics
 from adaptive_scan.evaluation.bank import CutCrops, PictureBank
-from adaptive_scan.evaluation.benchmark import DENSE, Benchmark, ScanEntry
+from adaptive_scan.evaluation.benchmark import COMPETING_ROLES, DENSE, Benchmark, ScanEntry, check_competing
 from adaptive_scan.evaluation.cells import Cell, ScanMaker
 from adaptive_scan.evaluation.contenders import Contender
 from adaptive_scan.evaluation.dense import DenseRaster
@@ -208,6 +208,7 @@ class CellStages:
         else:
             made = self.contender(scan)
             nature = ScanNature(made.effective_role, made.contiguous)
+        check_competing(self.setting.benchmark, scan, nature.role)
         write_json(self.nature_file(scan), dataclasses.asdict(nature))
 
     def validate(self) -> None:
@@ -222,7 +223,7 @@ class CellStages:
 
     def fine_tune_shared(self) -> None:
         """Fine-tune a network to all scans that compete: not to controls, oracles and dense rasters."""
-        competing = [scan for scan in self.entries if self.nature(scan).role in ("static", "adaptive")]
+        competing = [scan for scan in self.entries if self.nature(scan).role in COMPETING_ROLES]
         self._fine_tune(competing, self.shared_file)
 
     def fine_tune_own(self, scan: str) -> None:

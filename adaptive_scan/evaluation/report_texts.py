@@ -1,6 +1,10 @@
-"""The fixed words of a benchmark's report, and how its page looks on a screen and in print."""
+"""The words of a benchmark's report about how it is read and what was compared, and how its page looks."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
 
 STYLE_SHEET = """
 :root { color-scheme: light; }
@@ -50,6 +54,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; paddi
   th, td { padding: .1rem .25rem; }
   th[scope=row] { white-space: normal; }
   thead { display: table-header-group; }
+  details::details-content { content-visibility: visible; block-size: auto; opacity: 1; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
@@ -60,24 +65,34 @@ NOTES = {
         "Means over all test crops of all seeds. Bold is the best contiguous contender by each completer. Scans "
         "in grey are no contenders: an oracle sees the truth, a control is an adaptive scan that was tampered "
         "with, and every pixel at the same total dose is another way to spend the electrons. Scans that are not "
-        "contiguous jump from point to point."
+        "contiguous jump from point to point. The FRC cut-off is the spatial frequency up to which a completion still "
+        "agrees with its target: where the Fourier ring correlation of the two first falls below 1/7; higher is finer."
     ),
     "comparisons": (
         "A ratio below 1 says that the scan has the lower loss. Intervals are of the hierarchical bootstrap over "
-        "seeds, specimens and crops; p is of the Wilcoxon signed-rank test over specimens, corrected by Holm "
-        "within each family of comparisons; wins are the share of the crops; the effect size is the rank-biserial "
-        "correlation over specimens, 1 where the scan is better on all of them. The detectable ratio is the "
-        "smallest difference that one such test finds four times in five with these specimens: one nearer to 1 "
-        "may well have been missed. Bold is a difference that is shown."
+        "seeds, specimens and crops, wider where specimens are few; there is none of fewer than six. p is of the "
+        "Wilcoxon signed-rank test over specimens, corrected by Holm within each family of comparisons: the first "
+        "table is one, at all geometries together; other adaptive scans, such as rules of thumb, are another. Wins are "
+        "the share of the crops; the effect size is the rank-biserial correlation over specimens, 1 where the scan is "
+        "better on all of them. The detectable ratio is the smallest difference that the test, corrected for the whole "
+        "family, finds four times in five with these specimens: one nearer to 1 may well have been missed; a dash says "
+        "that they are too few to show anything. Bold is a difference that is shown: the interval excludes 1, the "
+        "corrected p is below 0.05, and every seed by itself goes the same way. It is about the networks of these "
+        "seeds. The best classical completer is chosen on the test losses, one for all scans."
     ),
     "factorial": (
         "The adaptive and the best static scan, each completed by the generator that all scans share, by one that "
-        "was fine-tuned to that scan with the same number of crops, and by the best classical completer. Bold is "
-        "an interval without 1."
+        "was fine-tuned to that scan with the same number of crops, and by the best classical completer, which is the "
+        "one of the lowest mean loss on the test crops. Bold is an interval without 1."
     ),
     "kinds": (
-        "The comparisons of adaptive scans on some of the pictures alone; n is the number of specimens. Bold is "
-        "an interval without 1; these intervals are not corrected for their number."
+        "The comparisons of adaptive scans on some of the pictures alone; n is the number of specimens, and fewer than "
+        "six have no interval. Bold is a difference that is shown: an interval without 1, and a test over specimens "
+        "corrected for the number of kinds in its row. The number of rows is not corrected for."
+    ),
+    "seeds": (
+        "The same comparisons in each seed by itself: with networks of its own, on test pictures of its own. Where "
+        "seeds lie on both sides of 1, nothing is shown. n is the number of specimens; bold is as above."
     ),
     "adaptivity": (
         "Path diversity is the mean distance between the positions of two crops' paths at the same time; the "
@@ -91,3 +106,80 @@ NOTES = {
     ),
 }
 """What stands above the tables of a section, by its anchor."""
+
+_PATHS = ("micrographs", "groups")
+
+
+def without_folders(value: Any, key: str = "") -> Any:
+    """A description without the folders of this machine: of micrographs, groups and absolute paths the last part.
+
+    Args:
+        value: JSON values.
+        key: What the value is called.
+
+    Example:
+        >>> without_folders({"micrographs": "../data/gold", "geometry": "1/23", "policy": "/home/me/actor.zip"})
+        {'micrographs': 'gold', 'geometry': '1/23', 'policy': 'actor.zip'}
+    """
+    if isinstance(value, Mapping):
+        return {name: without_folders(item, str(name)) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item, key) for item in value]
+    if not isinstance(value, str):
+        return value
+    kind = PureWindowsPath if "\\" in value or PureWindowsPath(value).drive else PurePosixPath
+    path = kind(value)
+    return path.name or value if key in _PATHS or path.is_absolute() else value
+
+
+def plain_facts(description: Mapping[str, Any]) -> str:
+    """Pictures, instrument, field, positions and training of a benchmark in plain words; what is not known is left out.
+
+    Args:
+        description: Of the results: the settings of a benchmark.
+
+    Example:
+        >>> plain_facts({"pictures": {"micrographs": "/data/gold"}, "acquisition": "ideal"})
+        'Pictures: micrographs of gold. Instrument: ideal.'
+    """
+    parts = (
+        ("Pictures", _pictures(description.get("pictures"))),
+        ("Instrument", description.get("acquisition")),
+        ("Scans", _scans(description.get("geometries"))),
+        ("Training", _training(description.get("generator"))),
+    )
+    return " ".join(f"{name}: {text}." for name, text in parts if text)
+
+
+def _pictures(found: Any) -> str:
+    if not isinstance(found, Mapping):
+        return ""
+    block = found.get("downsample", 1)
+    if found.get("micrographs"):
+        reduced = f", each pixel the mean of {block} x {block}" if isinstance(block, int) and block > 1 else ""
+        return f"micrographs of {without_folders(found['micrographs'], 'micrographs')}{reduced}"
+    families = ", ".join(str(name).replace("_", " ") for name in found.get("families") or ())
+    number = f"{found['n_crops']:,} " if isinstance(found.get("n_crops"), int) else ""
+    return f"{number}procedural specimens{f' ({families})' if families else ''}"
+
+
+def _scans(found: Any) -> str:
+    if not isinstance(found, Mapping):
+        return ""
+    texts, sides = [], []
+    for name, geometry in found.items():
+        if isinstance(geometry, Mapping) and {"n_segments", "n_positions", "image_size"} <= geometry.keys():
+            segments, each = geometry["n_segments"], geometry["n_positions"]
+            texts.append(f"{segments * each} positions at {name} ({segments} segments of {each})")
+            sides.append(geometry["image_size"])
+    return f"a field of {sides[0]} x {sides[0]} px; {', '.join(texts)}" if texts else ""
+
+
+def _training(found: Any) -> str:
+    if not isinstance(found, Mapping) or not {"kind", "n_updates", "batch_size", "fine_tuning_crops"} <= found.keys():
+        return ""
+    kind = str(found["kind"]).replace("_", " ")
+    return (
+        f"for each seed a network ({kind}) by {found['n_updates']:,} updates of {found['batch_size']} scans, then "
+        f"{found['fine_tuning_crops']:,} crops for each fine-tuned one"
+    )

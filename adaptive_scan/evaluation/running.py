@@ -6,7 +6,10 @@ best static scan. Only then are crops to test on cut at all, measured, completed
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -20,17 +23,24 @@ import pyarrow as pa
 from adaptive_scan._version import __version__
 from adaptive_scan.evaluation.bank import PictureBank, open_pictures
 from adaptive_scan.evaluation.benchmark import DENSE, Benchmark
+from adaptive_scan.evaluation.budget import Budget
 from adaptive_scan.evaluation.cells import ScanMaker
 from adaptive_scan.evaluation.folds import make_fold
-from adaptive_scan.evaluation.making import RASTER_MAKER, SCAN_KINDS, KeywordMaker
+from adaptive_scan.evaluation.keyword_makers import check_scans, resolve_scans
+from adaptive_scan.evaluation.making import RASTER_MAKER, SCAN_KINDS, is_of_other_crops
 from adaptive_scan.evaluation.preparing import SeedStages, Setting, best_static
 from adaptive_scan.evaluation.result_files import read_all_sums, read_examples, read_rows, write_results
 from adaptive_scan.evaluation.results import Results
 from adaptive_scan.evaluation.scoring import CellScoring
-from adaptive_scan.evaluation.stages import RunFolder, Stage, run_stages
+from adaptive_scan.evaluation.stages import RunFolder, Stage, merge_timings, run_stages
+from adaptive_scan.files import write_json
 from adaptive_scan.generators import Completer
 
 _PACKAGES = ("torch", "numpy", "numba", "scipy", "scikit-image", "pyarrow", "safetensors")
+
+
+class OtherRunError(ValueError):
+    """A folder that is that of a run of another benchmark, or has something else in it."""
 
 
 def run_benchmark(
@@ -42,8 +52,12 @@ def run_benchmark(
     device: str = "cpu",
     progress: bool = True,
     only_seeds: Sequence[int] = (),
+    made_with: Mapping[str, str] | None = None,
 ) -> Results | None:
     """Run a benchmark, or what is left of it, and collect its results.
+
+    Before anything is made, every scan is given all its settings, the makers' defaults among them (see
+    `complete_benchmark`), so that the results say them and their identity holds them, and is checked at every geometry.
 
     Every stage leaves a file that appears by rename; a run that was killed goes on behind its last whole stage when it
     is called again, and ends as it would have without.
@@ -51,21 +65,25 @@ def run_benchmark(
     Args:
         benchmark: What is compared.
         folder: Where everything goes: a new or empty folder, or that of a run of the same benchmark.
-        makers: Further kinds of scans beside `adaptive_scan.evaluation.making.SCAN_KINDS`.
+        makers: Further kinds of scans beside `adaptive_scan.evaluation.making.SCAN_KINDS`. Those of the command, "rdpg"
+            (in the preset "full") and "policy", are `adaptive_scan.commands.benchmarking.MAKERS`.
         completers: Further completers by the names that the benchmark has for them.
         device: Where networks are trained and run.
         progress: Whether to show a progress bar.
         only_seeds: Seeds whose stages are made, so that several processes or machines with one folder can share the
-            work; without any, all.
+            work; without any, all. Until all seeds are prepared, a call prepares those; after that, one compares them.
+            The call that makes the last stage of all collects the results.
+        made_with: What the numbers are made with beside this package, its libraries and the device, such as hashes of
+            one's own modules. A run that goes on with something else says so in a line, and its results name both.
 
     Returns:
         The results, which `adaptive_scan.evaluation.result_files.load_results` reads again; None where stages of other
         seeds are not made yet.
 
     Raises:
-        ValueError: If a seed is none of the benchmark's, a kind or a completer is unknown, there are too few groups,
-            the folder is that of another benchmark, the pictures are others than it was written for, or a scan exceeds
-            its budget.
+        OtherRunError: If the folder is that of another benchmark, or has something else in it.
+        ValueError: If a seed is none of the benchmark's, a kind, a completer or a setting cannot be used, there are too
+            few groups, the pictures are others than it was written for, or a scan exceeds its budget.
         MicrographError: If a file of micrographs cannot be used.
 
     Example:
@@ -85,16 +103,16 @@ def run_benchmark(
         >>> results.rows.num_rows  # two crops of a fold, two scans
         4
     """
-    benchmark, bank = open_pictures(benchmark)
-    check_folds(benchmark, bank)
+    own_seeds = _own_seeds(benchmark, only_seeds)
+    _check_completers(benchmark, completers or {})
+    benchmark, bank = complete_benchmark(benchmark, makers)
     known = {**SCAN_KINDS, **(makers or {})}
-    _check_names(benchmark, known, completers or {})
     files = RunFolder(Path(folder))
-    _begin(files, benchmark)
+    _begin(files, benchmark, {**_versions(), "device": device, **(made_with or {})})
     setting = Setting(benchmark, bank, files, known, device)
     seeds = [SeedStages(setting, seed) for seed in benchmark.seeds]
-    split = {str(each.seed): each.groups() for each in seeds}
-    shared = _Shared(files.root, _own_seeds(benchmark, only_seeds), progress)
+    groups = {str(each.seed): each.groups() for each in seeds}
+    shared = _Shared(files, own_seeds, progress)
     if not shared.run("preparing", {each.seed: each.stages() for each in seeds}):
         return None
     best = best_static(seeds)
@@ -104,10 +122,54 @@ def run_benchmark(
     }
     if not shared.run("comparing", of_seeds):
         return None
-    found = {"best_static": best, "split": split, "skipped": bank.skipped, "versions": _versions()}
+    found = {
+        "best_static": best,
+        "groups_by_seed": groups,
+        "skipped": bank.skipped,
+        "versions": json.loads(files.versions.read_text(encoding="utf-8")),
+    }
     results = _collected(setting, scored, found)
+    merge_timings(files, benchmark.seeds)
     write_results(files.root, results)
     return results
+
+
+def complete_benchmark(
+    benchmark: Benchmark, makers: Mapping[str, ScanMaker] | None = None
+) -> tuple[Benchmark, PictureBank]:
+    """A benchmark as it is run, which says everything that it is made of, and its pictures.
+
+    The fingerprint of the pictures and the settings that its scans leave out are filled in, and all is checked that can
+    be checked before anything is trained.
+
+    Args:
+        benchmark: The benchmark.
+        makers: Further kinds of scans beside `adaptive_scan.evaluation.making.SCAN_KINDS`.
+
+    Raises:
+        ValueError: If a kind or a setting cannot be used, there are too few groups, or the pictures are others than it
+            was written for.
+        MicrographError: If a file of micrographs cannot be used.
+
+    Example:
+        >>> from adaptive_scan.evaluation.benchmark import PictureSettings, ScanEntry
+        >>> from adaptive_scan.scans import ScanGeometry
+        >>> benchmark = Benchmark(
+        ...     "tiny",
+        ...     geometries={"1/16": ScanGeometry(16, 4, 4)},
+        ...     scans=(ScanEntry("spiral", "static"),),
+        ...     pictures=PictureSettings(n_crops=10),
+        ... )
+        >>> complete_benchmark(benchmark)[0].scans[0].settings
+        {'family': 'spiral', 'n_positions': None}
+    """
+    known: dict[str, ScanMaker] = {**SCAN_KINDS, **(makers or {}), DENSE: RASTER_MAKER}
+    benchmark = resolve_scans(benchmark, known)
+    check_budgets(benchmark)
+    check_scans(benchmark, known)
+    benchmark, bank = open_pictures(benchmark)
+    check_folds(benchmark, bank)
+    return benchmark, bank
 
 
 def _own_seeds(benchmark: Benchmark, only: Sequence[int]) -> Sequence[int]:
@@ -121,51 +183,80 @@ def _own_seeds(benchmark: Benchmark, only: Sequence[int]) -> Sequence[int]:
 class _Shared(NamedTuple):
     """Work that several processes may share, each by its own seeds."""
 
-    root: Path
+    files: RunFolder
     seeds: Sequence[int]
     progress: bool
 
     def run(self, title: str, stages: Mapping[int, Sequence[Stage]]) -> bool:
         """Make the stages of the own seeds; whether those of the others are made as well."""
-        own = [stage for seed in self.seeds for stage in stages[seed]]
-        run_stages(own, self.root, progress=self.progress, title=title)
+        run_stages({seed: stages[seed] for seed in self.seeds}, self.files, progress=self.progress, title=title)
         return all(stage.file.exists() for of_seed in stages.values() for stage in of_seed)
 
 
-def _check_names(benchmark: Benchmark, makers: Mapping[str, ScanMaker], completers: Mapping[str, Completer]) -> None:
-    for scan in benchmark.scans:
-        known = {**makers, DENSE: RASTER_MAKER}
-        if scan.kind not in known:
-            raise ValueError(f"scan {scan.name!r}: found kind {scan.kind!r}; expected one of {', '.join(known)}")
-        maker = known[scan.kind]
-        if isinstance(maker, KeywordMaker):
-            maker.check(scan)
+def _check_completers(benchmark: Benchmark, completers: Mapping[str, Completer]) -> None:
     for name in benchmark.completers:
         if ":" in name and name not in completers:
             raise ValueError(f"completers: found {name!r} and nothing that makes it; expected it among `completers`")
 
 
+def check_budgets(benchmark: Benchmark) -> None:
+    """Raise a ValueError if no scan can keep to a budget."""
+    for name, limits in benchmark.budgets.items():
+        try:
+            Budget.within(benchmark.geometries[name].dose, benchmark.acquisition, **limits)
+        except ValueError as error:
+            raise ValueError(f"budgets[{name!r}].{error}") from error
+
+
 def check_folds(benchmark: Benchmark, bank: PictureBank) -> None:
-    """Raise a ValueError if the pictures have too few groups for the folds."""
-    make_fold(bank.groups, benchmark.seeds[0], n_folds=benchmark.split.n_folds)
+    """Raise a ValueError if the pictures have too few groups for the folds, or a fold too few for a control."""
+    split, groups = benchmark.split, np.array(bank.groups, dtype=str)
+    others = [scan.name for scan in benchmark.scans if is_of_other_crops(scan)]
+    for seed in benchmark.seeds:
+        fold = make_fold(bank.groups, seed, n_folds=split.n_folds, split_seed=split.seed)
+        if others and len(np.unique(groups[fold.test])) < 2:
+            raise ValueError(
+                f"scan {others[0]!r}: found one group in the test fold of seed {seed}; expected at least 2, for each "
+                f"crop gets the path of another one (of {len(np.unique(groups))} groups, in {split.n_folds} folds)"
+            )
 
 
-def _begin(files: RunFolder, benchmark: Benchmark) -> None:
-    """Make the folder a run's own.
+def _begin(files: RunFolder, benchmark: Benchmark, versions: Mapping[str, str]) -> None:
+    """Make the folder a run's own, and write down what it is made with.
 
     Raises:
-        ValueError: If it is that of another benchmark, or has something else in it.
+        OtherRunError: If it is that of another benchmark, or has something else in it.
     """
     if files.benchmark.exists():
         found = Benchmark.read(files.benchmark)
         if found.identity != benchmark.identity:
-            raise ValueError(
+            raise OtherRunError(
                 f"{files.root}: found a run of the identity {found.identity[:12]}; expected one of this benchmark, "
                 f"{benchmark.identity[:12]}, or a new folder"
             )
     elif files.root.is_dir() and not all(_is_left_over(file) for file in files.root.iterdir()):
-        raise ValueError(f"{files.root}: found a folder with files in it; expected a new folder or that of a run")
+        raise OtherRunError(f"{files.root}: found a folder with files in it; expected a new folder or that of a run")
     benchmark.write(files.benchmark)
+    _note(files, versions)
+
+
+def _note(files: RunFolder, versions: Mapping[str, str]) -> None:
+    """Add to what a run is made with; where it was made with something else before, a line says what changed."""
+    known = json.loads(files.versions.read_text(encoding="utf-8")) if files.versions.exists() else []
+    found: list[Mapping[str, str]] = known if isinstance(known, list) else [known]  # one alone in older runs
+    if versions in found:
+        return
+    if found:
+        last = found[-1]
+        names = [name for name in {**last, **versions} if last.get(name) != versions.get(name)]
+        changes = [f"{name} {_short(versions.get(name))} (before: {_short(last.get(name))})" for name in names]
+        print(f"note: the run goes on with {', '.join(changes)}", flush=True)
+    write_json(files.versions, [*found, versions])
+
+
+def _short(version: str | None) -> str:
+    """A version, or the beginning of a hash."""
+    return "none" if version is None else version[:12]
 
 
 def _scored(
@@ -213,9 +304,19 @@ def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _versions() -> dict[str, str]:
-    """What the numbers were made with."""
+    """Versions of the software that the numbers are made with."""
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"adaptive_scan": __version__, "python": platform.python_version(), **packages}
+    own = {"adaptive_scan": __version__, "adaptive_scan_files": _hash_of_package()}
+    return {**own, "python": platform.python_version(), **packages}
+
+
+@functools.cache
+def _hash_of_package() -> str:
+    """SHA-256 over the package's modules, by their places: two checkouts of one version may differ."""
+    root, digest = Path(__file__).parents[1], hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _is_left_over(file: Path) -> bool:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -120,9 +118,8 @@ class CellScoring:
 
     @cached_property
     def _budget(self) -> Budget:
-        dose = Budget.of_instrument(self.cell.geometry.dose, self.setting.instrument)
-        limits: dict[str, Any] = dict(self.benchmark.budgets.get(self.cell.name, {}))
-        return replace(dose, **limits)
+        limits = self.benchmark.budgets.get(self.cell.name, {})
+        return Budget.within(self.cell.geometry.dose, self.setting.instrument, **limits)
 
     def _measured(self, scan: str) -> Measurement:
         with np.load(self._scans_file(scan), allow_pickle=False) as archive:
@@ -169,9 +166,11 @@ class CellScoring:
     def _raster(self, scan: str) -> tuple[np.ndarray, ScanCosts, np.ndarray]:
         """Positions, costs and completions of a dense raster."""
         raster, crops = self.cell.raster(scan), self._test.crops
+        costs = raster.costs(self.size, len(crops))
+        self._budget.check_raster(scan, costs, self.size)
         pixels = np.moveaxis(np.indices((self.size, self.size), dtype=np.float32), 0, -1).reshape(-1, 2)
         positions = np.broadcast_to(pixels, (len(crops), *pixels.shape))
-        return positions, raster.costs(self.size, len(crops)), raster.scan(crops, self.cell.seed)
+        return positions, costs, raster.scan(crops, self.cell.seed)
 
     def _completer(self, scan: str, name: str) -> Completer:
         """The completer of a name that judges a scan."""

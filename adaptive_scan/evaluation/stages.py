@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -13,8 +13,6 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from adaptive_scan.files import write_json
-
-TIMINGS = "timings.json"
 
 
 class RunFolder:
@@ -33,6 +31,12 @@ class RunFolder:
         self.benchmark = root / "benchmark.json"
         self.results = root / "results.json"
         self.rows = root / "results.parquet"
+        self.versions = root / "versions.json"
+        self.all_timings = root / "timings.json"
+
+    def timings(self, seed: int) -> Path:
+        """What the stages of a seed took: a file each, as processes that share one lose each other's entries."""
+        return self.root / "timings" / f"seed{seed}.json"
 
     def seed(self, seed: int) -> Path:
         """What was trained for a seed."""
@@ -81,27 +85,36 @@ class Stage(NamedTuple):
     make: Callable[[], None]
 
 
-def run_stages(stages: Sequence[Stage], folder: Path, *, progress: bool, title: str) -> None:
-    """Make the stages that are not made yet, and keep what each took [s] in ``timings.json``.
+def run_stages(stages: Mapping[int, Sequence[Stage]], files: RunFolder, *, progress: bool, title: str) -> None:
+    """Make the stages that are not made yet, and keep what each took [s].
 
     Args:
-        stages: The stages, in order.
-        folder: Where the timings lie.
+        stages: The stages of each seed, in order.
+        files: Where the timings lie.
         progress: Whether to show a progress bar.
         title: What the bar calls them together.
     """
-    file = folder / TIMINGS
     # A terminal redraws the bar in place; in a log file every update is one more line.
     is_terminal = sys.stderr.isatty()
     often = 0.1 if is_terminal else 10.0
-    with tqdm(total=len(stages), desc=title, disable=not progress, unit="stage", mininterval=often) as bar:
-        for stage in stages:
+    n_stages = sum(map(len, stages.values()))
+    with tqdm(total=n_stages, desc=title, disable=not progress, unit="stage", mininterval=often) as bar:
+        for seed, stage in ((seed, stage) for seed, of_seed in stages.items() for stage in of_seed):
             bar.set_postfix_str(stage.name, refresh=is_terminal)
             if not stage.file.exists():
                 began = time.monotonic()
                 stage.make()
-                taken = round(time.monotonic() - began, 3)
-                # Read again each time: another process may share the work.
-                seconds = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-                write_json(file, {**seconds, stage.name: taken})
+                seconds = {**_timings(files.timings(seed)), stage.name: round(time.monotonic() - began, 3)}
+                write_json(files.timings(seed), seconds)
             bar.update()
+
+
+def merge_timings(files: RunFolder, seeds: Sequence[int]) -> None:
+    """Write what the stages of all seeds took as one file."""
+    timings = [_timings(files.timings(seed)) for seed in seeds]
+    write_json(files.all_timings, {name: taken for of_seed in timings for name, taken in of_seed.items()})
+
+
+def _timings(file: Path) -> dict[str, float]:
+    found: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found

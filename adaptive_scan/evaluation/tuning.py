@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
-from adaptive_scan.evaluation.contenders import Contender, measure
+from adaptive_scan.evaluation.contenders import VALIDATION, Contender, measure
 from adaptive_scan.evaluation.metrics import loss
 from adaptive_scan.generators.completers import Completer
 from adaptive_scan.micrographs import blur_target
@@ -179,7 +179,7 @@ def tune_static(
         completer: What completes the scans; networks run in evaluation mode.
         blur: Whether targets are the crops after the 5x5 Gaussian, as in training.
         acquisition: The instrument, or a preset's name; None is the ideal one.
-        seed: Of the instrument.
+        seed: Of the instrument, whose faults are those of validation, not those that a comparison meets.
         n_most: Candidates tried, at most.
         batch_size: Crops scanned and completed at once.
 
@@ -311,7 +311,15 @@ def _mean_loss(
     losses = []
     for begin in range(0, len(crops), batch_size):
         batch = slice(begin, begin + batch_size)
-        measured = measure(contender, crops[batch], geometry, first_crop=begin, acquisition=instrument, seed=seed)
+        measured = measure(
+            contender,
+            crops[batch],
+            geometry,
+            first_crop=begin,
+            acquisition=instrument,
+            seed=seed,
+            stream=VALIDATION,
+        )
         scans = partial_scans(measured.values, measured.positions, geometry.image_size)
         losses.append(loss(_completions(completer, scans), targets[batch]))
     mean = float(np.concatenate(losses).mean())

@@ -1,13 +1,14 @@
 """What may be said of two scans: a comparison, its verdict, and one plain sentence.
 
-A difference is shown where two things hold: the 95% interval of the ratio of mean losses excludes 1, and the
-signed-rank test over specimens, corrected for the number of comparisons, goes the same way with p below 0.05.
+A difference is shown where three things hold: the 95% interval of the ratio of mean losses excludes 1; the signed-rank
+test over specimens, corrected for the number of comparisons, goes the same way with p below 0.05; and so does the ratio
+of every seed by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adaptive_scan.evaluation.benchmark import OWN, SHARED
 from adaptive_scan.evaluation.pairings import Side
@@ -21,8 +22,9 @@ LEVEL = 0.05
 Interval = tuple[float, float]
 """Lower and upper end."""
 
-Part = tuple[float | None, Interval | None, int]
-"""Of some of the crops: ratio of mean losses, its 95% interval, and the number of groups; None where there is none."""
+Part = tuple[float | None, Interval | None, int, str]
+"""Of some of the crops: ratio of mean losses, its 95% interval, the number of groups, and the verdict, whose test is
+corrected for the number of parts of that kind; None where there is none."""
 
 _PLURALS = {"lattice": "lattices", "other": "other pictures"}
 
@@ -46,9 +48,12 @@ class Comparison:
         p_value: Of the signed-rank test over specimens.
         p_holm: The same, corrected for the number of comparisons of the family.
         effect_size: Matched-pairs rank-biserial correlation over specimens; positive where the first is better.
-        minimum_detectable_ratio: Ratio that one test would find with a power of 0.8; None where it could find none.
+        minimum_detectable_ratio: Ratio that the test would find with a power of 0.8 at `LEVEL` over the number of
+            comparisons of the family; None where it could find none.
         by_content: By what the pictures show.
         by_sparsity: By thirds of the pictures from the least sparse to the sparsest.
+        by_seed: By seed, each with networks and test pictures of its own.
+        family_size: Number of comparisons of the family.
         verdict: `LOWERS`, `RAISES`, `NOT_SHOWN` or `NO_DIFFERENCE`.
         sentence: The verdict in words.
     """
@@ -70,17 +75,22 @@ class Comparison:
     minimum_detectable_ratio: float | None
     by_content: Mapping[str, Part]
     by_sparsity: Mapping[str, Part]
+    by_seed: Mapping[str, Part] = field(default_factory=dict)
+    family_size: int = 1
     verdict: str = NOT_SHOWN
     sentence: str = ""
 
 
-def decide(interval: Interval | None, p_holm: float, effect_size: float) -> str:
-    """Whether a difference is shown: the interval excludes 1, and the corrected test goes the same way.
+def decide(
+    interval: Interval | None, p_holm: float, effect_size: float, seed_ratios: Sequence[float | None] = ()
+) -> str:
+    """Whether a difference is shown: the interval excludes 1, and the corrected test and all seeds go the same way.
 
     Args:
         interval: 95% interval of the ratio of mean losses.
         p_holm: Corrected p-value of the signed-rank test.
         effect_size: Rank-biserial correlation, positive where the first scan is better.
+        seed_ratios: Ratio of mean losses of each seed.
 
     Returns:
         `LOWERS`, `RAISES` or `NOT_SHOWN`.
@@ -88,22 +98,27 @@ def decide(interval: Interval | None, p_holm: float, effect_size: float) -> str:
     Example:
         >>> decide((0.94, 0.98), 0.01, 0.8), decide((0.94, 0.98), 0.09, 0.5), decide((0.94, 1.02), 0.01, 0.8)
         ('lowers', 'not shown', 'not shown')
+        >>> decide((0.94, 0.98), 0.01, 0.8, [0.92, 0.93, 1.01])
+        'not shown'
     """
     if interval is None or not p_holm < LEVEL:
         return NOT_SHOWN
     if interval[1] < 1 and effect_size > 0:
-        return LOWERS
-    return RAISES if interval[0] > 1 and effect_size < 0 else NOT_SHOWN
+        return LOWERS if all(ratio is not None and ratio < 1 for ratio in seed_ratios) else NOT_SHOWN
+    if interval[0] > 1 and effect_size < 0:
+        return RAISES if all(ratio is not None and ratio > 1 for ratio in seed_ratios) else NOT_SHOWN
+    return NOT_SHOWN
 
 
 def sentence(comparison: Comparison) -> str:
     """The verdict of a comparison as one plain sentence, without a full stop.
 
     A change of p% is a ratio of 1 - p/100 (lower) or 1 + p/100 (higher); brackets hold its 95% interval. Kinds of
-    pictures for which the interval of their own holds 1, or shows the opposite, or does not exist, are named.
+    pictures on which a difference is not shown, or the opposite is, or which have too few specimens, are named. Where
+    nothing is shown, it says what is missing, and what could have been found.
 
     Example:
-        >>> part = {"lattice": (0.99, (0.96, 1.02), 5), "particles": (0.93, (0.9, 0.96), 8)}
+        >>> part = {"lattice": (0.99, (0.96, 1.02), 6, NOT_SHOWN), "particles": (0.93, (0.9, 0.96), 8, LOWERS)}
         >>> print(sentence(Comparison(
         ...     "1/23", ("pathwise", "shared"), ("learned_path", "shared"), "", 104, 13, 0.96, 1.0, 0.96, (0.94, 0.98),
         ...     0.7, 0.001, 0.01, 0.9, 0.97, part, {}, verdict="lowers")))
@@ -117,9 +132,13 @@ def sentence(comparison: Comparison) -> str:
     change = percent(comparison.ratio, comparison.ratio_ci95)
     if comparison.verdict == NOT_SHOWN:
         direction = "lower" if comparison.ratio <= 1 else "higher"
-        return (
-            f"{names[0]} is not shown to change the loss against {names[1]} {place}: {direction} by {change}, "
-            f"corrected p = {_p_text(comparison.p_holm)}; {_detectable(comparison)}"
+        return "; ".join(
+            [
+                f"{names[0]} is not shown to change the loss against {names[1]} {place}: {direction} by {change}, "
+                f"corrected p {_p_text(comparison.p_holm)}",
+                *_what_fails(comparison),
+                *([] if comparison.p_holm < LEVEL else [_detectable(comparison)]),
+            ]
         )
     exceptions = "".join(f"; {text}" for text in _exceptions(comparison))
     return f"{names[0]} {comparison.verdict} the loss by {change} against {names[1]} {place}{exceptions}"
@@ -183,26 +202,49 @@ def _completer(name: str) -> str:
 def _exceptions(comparison: Comparison) -> list[str]:
     """What pictures a shown difference is not shown on, in words."""
     not_shown, opposite, unknown = [], [], []
-    for name, (ratio, interval, _) in comparison.by_content.items():
+    for name, (ratio, interval, _, verdict) in comparison.by_content.items():
         pictures = _PLURALS.get(name, name.replace("_", " "))
         if ratio is None or interval is None:
             unknown.append(pictures)
-        elif interval[0] <= 1 <= interval[1]:
+        elif verdict not in (LOWERS, RAISES):
             not_shown.append(pictures)
-        elif (interval[1] < 1) != (comparison.verdict == LOWERS):
-            verb = LOWERS if interval[1] < 1 else RAISES
-            opposite.append(f"{verb} it by {percent(ratio, interval)} on {pictures}")
+        elif verdict != comparison.verdict:
+            opposite.append(f"{verdict} it by {percent(ratio, interval)} on {pictures}")
     found = [f"not shown on {join(not_shown)}"] if not_shown else []
     return [*found, *opposite, *([f"too few specimens of {join(unknown)} to tell"] if unknown else [])]
 
 
+def _what_fails(comparison: Comparison) -> list[str]:
+    """Which half of a verdict is missing where the other one is there, in words; nothing where both are missing."""
+    found = comparison.p_holm < LEVEL
+    if comparison.ratio is None or comparison.ratio_ci95 is None:
+        return ["the mean over all crops has no interval"] if found else []
+    low, high = comparison.ratio_ci95
+    falls = comparison.ratio <= 1
+    mean = f"the mean over all crops {'falls' if falls else 'rises'}"
+    against = comparison.effect_size != 0 and (comparison.effect_size > 0) != falls
+    most = f"most specimens {'fall' if comparison.effect_size > 0 else 'rise'}"
+    if low <= 1 <= high:
+        return [f"{most}, but the interval of the mean over all crops holds no change"] if found else []
+    if against:
+        return [f"{mean}, but {most}"]
+    if not found:
+        return [f"{mean}, but the test over specimens does not bear it out"]
+    ratios = [part[0] for part in comparison.by_seed.values()]
+    agree = sum(ratio is not None and ratio != 1 and (ratio < 1) == falls for ratio in ratios)
+    return [f"the seeds disagree: it is {'lower' if falls else 'higher'} in {agree} of {len(ratios)}"]
+
+
 def _detectable(comparison: Comparison) -> str:
     specimens = counted(comparison.n_groups, "specimen")
+    several = comparison.family_size > 1
     if comparison.minimum_detectable_ratio is None:
-        return f"{specimens} {'is' if comparison.n_groups == 1 else 'are'} too few to show any difference"
+        among = f"anything among {comparison.family_size} comparisons" if several else "any difference"
+        return f"{specimens} {'is' if comparison.n_groups == 1 else 'are'} too few to show {among}"
     change = percent(comparison.minimum_detectable_ratio, None)
-    return f"with {specimens} a single test finds a difference of {change} four times in five"
+    corrected = f", corrected for {comparison.family_size} comparisons," if several else ""
+    return f"with {specimens} the test{corrected} finds a difference of {change} four times in five"
 
 
 def _p_text(p_value: float) -> str:
-    return f"{p_value:.2g}" if p_value >= 0.001 else "below 0.001"
+    return f"= {p_value:.2g}" if p_value >= 0.001 else "below 0.001"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -13,8 +13,12 @@ from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, filling_path, polygo
 GEOMETRY_SCANS = ("polygonal_spiral", "filling_path", "random_headings")
 ADAPTIVE = "adaptive"
 
-PathMaker = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""``(crops (n, S, S), rng) -> positions (n, dose, 2)`` [px]: scans that look at what they measure, as a policy's do."""
+PathMaker = Callable[[np.ndarray, np.random.Generator], np.ndarray | tuple[np.ndarray, np.ndarray]]
+"""``(crops (n, S, S), rng) -> positions (n, dose, 2)`` [px]: scans that look at what they measure, as a policy's do.
+
+It may return ``(positions, values (n, dose))``, what was measured as well. It should where readings are noisy: a path
+suits the noise that it was chosen in, and a network that is shown other noise never sees how well.
+"""
 
 _N_GENTLE_TURNS = 4
 _N_SHARP_TURNS = 6
@@ -201,11 +205,14 @@ class DrawnScans:
             geometry's, int64, shape (n_scans,).
         groups: For each dose the places of its scans in the batch, int64, shape (n,), and their positions
             [px], float32, shape (n, dose, 2).
+        values: What was measured already, by dose: float32, shape (n, dose), the scans in the order of their group, NaN
+            for those that were not measured; doses of which nothing was measured are left out.
     """
 
     families: np.ndarray
     coverages: np.ndarray
     groups: list[tuple[np.ndarray, np.ndarray]]
+    values: dict[int, np.ndarray] = field(default_factory=dict)
 
     def shared(self, share: slice) -> DrawnScans:
         """Those of some places in the batch, which keep their order.
@@ -221,12 +228,14 @@ class DrawnScans:
         places = np.full(len(self.families), -1)
         kept = np.arange(len(places))[share]
         places[kept] = np.arange(len(kept))
-        groups = []
+        groups, values = [], {}
         for members, positions in self.groups:
-            is_kept = places[members] >= 0
+            is_kept, dose = places[members] >= 0, positions.shape[1]
             if is_kept.any():
                 groups.append((places[members[is_kept]], positions[is_kept]))
-        return DrawnScans(self.families[share], self.coverages[share], groups)
+                if dose in self.values:
+                    values[dose] = self.values[dose][is_kept]
+        return DrawnScans(self.families[share], self.coverages[share], groups, values)
 
 
 def draw_scans(
@@ -256,7 +265,7 @@ def draw_scans(
         The scans.
 
     Raises:
-        ValueError: If a family is unknown, or what a path maker made has another dose.
+        ValueError: If a family is unknown, or what a path maker made has another dose or values that are not finite.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -274,26 +283,37 @@ def draw_scans(
     doses = at_level[levels]
     positions = {int(dose): np.empty((np.sum(doses == dose), dose, 2), np.float32) for dose in np.unique(doses)}
     members = {dose: np.flatnonzero(doses == dose) for dose in positions}
+    values: dict[int, np.ndarray] = {}
     for index, family in enumerate(families):
         for dose in np.unique(doses[choice == index]).tolist():
             chosen = np.flatnonzero((choice == index) & (doses == dose))
+            places = np.searchsorted(members[dose], chosen)
             if paths is not None and family in paths:
-                drawn = _made_positions(family, paths[family], crops, chosen, dose, rng)
+                drawn, measured = _made(family, paths[family], crops, chosen, dose, rng)
+                if measured is not None:
+                    unmeasured = np.full((len(members[dose]), dose), np.nan, np.float32)
+                    values.setdefault(dose, unmeasured)[places] = measured
             else:
                 drawn = family_positions(family, geometry, len(chosen), rng, dose=dose)
-            positions[dose][np.searchsorted(members[dose], chosen)] = drawn
-    return DrawnScans(choice, levels, [(members[dose], positions[dose]) for dose in positions])
+            positions[dose][places] = drawn
+    return DrawnScans(choice, levels, [(members[dose], positions[dose]) for dose in positions], values)
 
 
-def _made_positions(
+def _made(
     family: str, maker: PathMaker, crops: np.ndarray | None, chosen: np.ndarray, dose: int, rng: np.random.Generator
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Positions, and the values where the maker measured."""
     if crops is None:
         raise ValueError(f"crops is None with scans {family!r}; expected the crops that they look at")
     made = maker(crops[chosen], rng)
-    if made.shape != (len(chosen), dose, 2):
-        raise ValueError(f"scans {family!r} have positions of shape {made.shape}; expected {(len(chosen), dose, 2)}")
-    return made
+    positions, values = made if isinstance(made, tuple) else (made, None)
+    if positions.shape != (len(chosen), dose, 2):
+        found = positions.shape
+        raise ValueError(f"scans {family!r} have positions of shape {found}; expected {(len(chosen), dose, 2)}")
+    if values is not None and (values.shape != (len(chosen), dose) or not np.isfinite(values).all()):
+        found = values.shape
+        raise ValueError(f"scans {family!r} have values of shape {found}; expected finite {(len(chosen), dose)}")
+    return positions, values
 
 
 def draw_positions(

@@ -326,20 +326,25 @@ class GeneratorTrainer:
 
     def _measure(self, crops: np.ndarray, drawn: DrawnScans, keys: np.ndarray) -> np.ndarray:
         """Partial scans (n_scans, 2, S, S) of crops (n_scans, S, S); those of the same dose are measured together."""
-        groups = drawn.groups
+        groups, values = drawn.groups, drawn.values
         if len(groups) == 1:
             # It is the whole batch, in its order.
-            return self._measure_group(crops, groups[0][1], keys)
+            return self._measure_group(crops, groups[0][1], keys, values.get(groups[0][1].shape[1]))
         size = self.geometry.image_size
         scans = np.empty((len(crops), 2, size, size), dtype=np.float32)
         for members, positions in groups:
-            scans[members] = self._measure_group(crops[members], positions, keys[members])
+            measured = values.get(positions.shape[1])
+            scans[members] = self._measure_group(crops[members], positions, keys[members], measured)
         return scans
 
-    def _measure_group(self, crops: np.ndarray, positions: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    def _measure_group(
+        self, crops: np.ndarray, positions: np.ndarray, keys: np.ndarray, measured: np.ndarray | None
+    ) -> np.ndarray:
         begun = self.instrument.begin_with(keys)
-        reading = self.instrument.measure(positions, lambda displaced: sample(crops, displaced), begun)
-        return partial_scans(reading.values, positions, self.geometry.image_size)
+        values = self.instrument.measure(positions, lambda displaced: sample(crops, displaced), begun).values
+        if measured is not None:
+            values = np.where(np.isnan(measured), values, measured)
+        return partial_scans(values, positions, self.geometry.image_size)
 
     def _batch(
         self, scans: np.ndarray, crops: np.ndarray, drawn: DrawnScans, symmetries: Tensor | None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from adaptive_scan.scans.geometry import ScanGeometry
 
-_SHORTEST = 1e-6  # px; a waypoint that is reached already has no direction
+_SHORTEST = 1e-3  # px; a waypoint that is reached already has no direction
 
 
 def walk(ends: Tensor, waypoints: Tensor, geometry: ScanGeometry) -> Tensor:
     """Corners of the path that makes one segment towards each waypoint in turn.
 
     A segment is as long as the way to its waypoint, but its spacing stays within the geometry's bounds, so that it may
-    end before or beyond it: ``c' = c + u min(max(|w - c|, P d_low), P d_high)`` with ``u = (w - c) / |w - c|``.
+    end before or beyond it: ``c' = c + u min(max(|w - c|, P d_low), P d_high)`` with ``u = (w - c) / |w - c|``. A
+    waypoint within 0.001 px of the corner has no direction to speak of, and gradients without bounds if it had one:
+    there the segment goes on as the one before it, the first one down the rows, whatever the waypoint.
 
     Args:
         ends: Corners where the first segments begin [px], shape (n_scans, 2).
@@ -30,11 +33,18 @@ def walk(ends: Tensor, waypoints: Tensor, geometry: ScanGeometry) -> Tensor:
         [[[1.5, 0.0], [1.5, 2.0]]]
     """
     shortest, longest = (geometry.n_positions * bound for bound in geometry.spacing_bounds)
-    corners = []
+    corners, step = [], ends.new_tensor([[1.0, 0.0]])
     for waypoint in waypoints.unbind(dim=1):
         way = waypoint - ends
-        length = torch.linalg.vector_norm(way, dim=1, keepdim=True).clamp(min=_SHORTEST)
-        ends = ends + way * (length.clamp(shortest, longest) / length)
+        distance = torch.linalg.vector_norm(way, dim=1, keepdim=True)
+        length = distance.clamp(min=_SHORTEST)
+        covered = length.clamp(shortest, longest)
+        before, step = step, way * (covered / length)
+        is_reached = distance < _SHORTEST
+        if is_reached.any():
+            onwards = F.normalize(before.detach(), dim=1) * covered.detach()
+            step = torch.where(is_reached, onwards, step)
+        ends = ends + step
         corners.append(ends)
     return torch.stack(corners, dim=1)
 

@@ -4,17 +4,22 @@ import numpy as np
 import pytest
 import torch
 
+from adaptive_scan.acquisition import make_instrument
+from adaptive_scan.agents.path_loss import Readings
 from adaptive_scan.agents.pathwise import (
     PathwiseActor,
     PathwisePolicy,
     PathwiseSettings,
     load_pathwise,
     pathwise_geometry,
+    single_positions,
 )
 from adaptive_scan.evaluation import Contender, measure
+from adaptive_scan.evaluation.contenders import instrument_seed
 from adaptive_scan.files import FileContentError
-from adaptive_scan.scans import ScanGeometry, filling_path
+from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, filling_path, static_scan
 from adaptive_scan.scans.waypoints import corners_of
+from adaptive_scan.trees import write_tree
 
 
 def make_actor(n_segments: int, n_positions: int, *, trained: bool = True, **settings: float) -> PathwiseActor:
@@ -45,6 +50,28 @@ def test_the_policy_measures_in_the_environment_what_the_actor_scanned(
     np.testing.assert_allclose(found.positions, expected, atol=1e-3)
     if n_segments > 2 * together:
         assert np.abs(found.positions - found.positions[:1]).max() > 0.1  # crops differ, and so do paths
+
+
+@pytest.mark.parametrize("acquisition", ["low-dose", "fast-scan"])
+@pytest.mark.parametrize(("n_segments", "n_positions", "together"), [(24, 1, 4), (13, 2, 3)])
+def test_the_actor_meets_the_faults_that_the_policy_meets_in_the_environment(
+    acquisition: str, n_segments: int, n_positions: int, together: int
+) -> None:
+    # Lags and drift carry on from segment to segment, in the one as in the other.
+    actor = make_actor(n_segments, n_positions, n_together=together)
+    crops, instrument = textured(5), make_instrument(acquisition)
+    keys = instrument.begin(5, np.random.default_rng(instrument_seed(3, 0))).keys
+    readings = Readings(instrument, torch.from_numpy(crops), keys)
+    with torch.no_grad():
+        positions = actor.scan(torch.from_numpy(crops), readings)
+        ideal = actor.scan(torch.from_numpy(crops))
+    policy = PathwisePolicy(actor)
+    contender = Contender("pathwise", policy=policy, environment=policy.environment)
+    geometry = ScanGeometry(24, n_segments, n_positions)
+    found = measure(contender, crops, geometry, acquisition=acquisition, seed=3)
+    np.testing.assert_allclose(positions.reshape(5, -1, 2).numpy(), found.positions, atol=2e-3)
+    np.testing.assert_allclose(readings.follow(positions).reshape(5, -1).numpy(), found.values, atol=1e-3)
+    assert (positions - ideal).abs().max() > 0.1
 
 
 def test_an_untrained_actor_follows_the_reference() -> None:
@@ -101,13 +128,17 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
         assert torch.equal(loaded.actor.scan(crops), policy.actor.scan(crops))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not safetensors"])
-def test_files_that_hold_no_policy_are_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_files_that_hold_no_policy_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "policy.safetensors"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(FileContentError, match="expected a pathwise policy"):
+    with pytest.raises(FileContentError, match=r"policy\.safetensors: "):
         load_pathwise(path)
+    path.write_bytes(b"not safetensors")
+    with pytest.raises(FileContentError, match=r"policy\.safetensors: "):
+        load_pathwise(path)
+    for tree in ({"kind": "something else"}, {}, {"kind": "adaptive_scan.pathwise", "geometry": {}, "settings": {}}):
+        write_tree(path, tree)
+        with pytest.raises(FileContentError, match="no pathwise policy"):
+            load_pathwise(path)
 
 
 def test_references_and_settings_that_do_not_fit_are_refused() -> None:
@@ -131,3 +162,19 @@ def test_the_geometry_of_single_positions_has_the_same_dose() -> None:
     assert found.spacing_bounds[1] == pytest.approx(3 * 4.8)
     with pytest.raises(ValueError, match="divisor of the dose, 100"):
         pathwise_geometry(ScanGeometry(48, 10, 10), n_positions=3)
+
+
+@pytest.mark.parametrize("family", sorted(name for name, scan in STATIC_SCANS.items() if not scan.random))
+def test_every_static_path_is_one_of_single_positions(family: str) -> None:
+    positions = static_scan(family, 60, 48)
+    geometry, headings, spacings = single_positions(positions, 48)
+    np.testing.assert_allclose(geometry.path(headings[None], spacings[None])[0, :, 0], positions, atol=1e-3)
+    corners = corners_of(geometry, torch.from_numpy(headings), torch.from_numpy(spacings)).float()
+    with torch.no_grad():
+        followed = PathwiseActor(corners, geometry).scan(torch.zeros(1, 48, 48))
+    np.testing.assert_allclose(followed[0, :, 0].numpy(), positions, atol=1e-2)
+
+
+def test_a_path_of_other_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="positions have shape"):
+        single_positions(np.zeros((1, 2)), 8)

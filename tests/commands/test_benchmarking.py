@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from adaptive_scan import commands
 from adaptive_scan.commands import benchmarking
 from adaptive_scan.commands.benchmark_config import is_about_benchmarks, parse_benchmark
 from adaptive_scan.commands.errors import run_command
 from adaptive_scan.evaluation.benchmark import Benchmark, GeneratorPlan, PictureSettings, ScanEntry, SplitSettings
 from adaptive_scan.evaluation.result_files import load_results
-from adaptive_scan.evaluation.running import run_benchmark
+from adaptive_scan.evaluation.running import complete_benchmark, run_benchmark
 from adaptive_scan.scans import ScanGeometry
 
 TINY = Benchmark(
@@ -25,6 +27,7 @@ TINY = Benchmark(
     generator=GeneratorPlan(n_channels=4, n_updates=1, batch_size=2),
     n_examples=1,
 )
+IDENTITY = complete_benchmark(TINY)[0].identity
 
 
 def compare(*arguments: object) -> int:
@@ -48,8 +51,9 @@ def file(tmp_path: Path) -> Path:
         (["--report", "folder"], True),
         (["--run", "runs/a"], False),
         (["--run", "runs/a.json"], False),
-        ([], False),
-        (["--help"], False),
+        (["--out", "a", "b.json"], True),
+        (["nope"], True),
+        (["b.json", "--run=runs/a"], False),
     ],
 )
 def test_what_is_about_benchmarks(arguments: list[str], expected: bool) -> None:
@@ -61,6 +65,7 @@ def test_a_new_benchmark_is_complete(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert compare("--new", path) == 0
     assert str(path) in capsys.readouterr().out
     assert Benchmark.read(path).name == "quick"
+    assert Benchmark.read(path).scans[0].settings == {"family": "spiral", "n_positions": None}
     assert compare("--new", path) == 2
     assert "found something there already; expected a new file" in capsys.readouterr().err
 
@@ -84,9 +89,9 @@ def test_a_benchmark_runs_to_its_report(file: Path, tmp_path: Path, capsys: pyte
     out = tmp_path / "out"
     assert compare(file, "--out", out, "--device", "cpu") == 0
     shown = capsys.readouterr().out
-    assert TINY.identity in shown
+    assert IDENTITY in shown
     assert str(out) in shown
-    assert TINY.identity in (out / "report.html").read_text(encoding="utf-8")
+    assert IDENTITY in (out / "report.html").read_text(encoding="utf-8")
     analysis = json.loads((out / "analysis.json").read_text())
     assert analysis["comparisons"]
     before = (out / "analysis.json").read_bytes()
@@ -101,7 +106,7 @@ def test_the_folder_is_named_after_the_file(file: Path, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(benchmarking, "report_results", lambda results, folder: None)
     assert compare(file, "--device", "cpu") == 0
-    assert load_results(tmp_path / "runs" / "tiny").identity == TINY.identity
+    assert load_results(tmp_path / "runs" / "tiny").identity == IDENTITY
 
 
 def test_an_unknown_key_is_one_line(file: Path, complaint: Callable[[], str]) -> None:
@@ -175,10 +180,206 @@ def test_ones_own_policy_and_completer(file: Path, tmp_path: Path, monkeypatch: 
     given = ("--policy", "own_things:Straight", "--completer", "own_things:flat")
     assert compare(file, "--out", tmp_path / "out", "--device", "cpu", *given) == 0
     results = load_results(tmp_path / "out")
-    assert results.identity != TINY.identity
+    assert results.identity != IDENTITY
     roles = {(row["scan"], row["role"]) for row in results.rows.select(["scan", "role"]).to_pylist()}
     assert ("Straight", "adaptive") in roles
     assert set(results.rows["completer"].to_pylist()) == {"linear", "own_things:flat"}
+
+
+ORACLE = """
+from adaptive_scan.evaluation import Contender
+
+
+class Peeking:
+    def peek(self, crops, targets):
+        pass
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return observation["heading"], state
+
+
+def oracle():
+    return Contender("mine", policy=Peeking(), role="oracle")
+"""
+FAILING = """
+import numpy as np
+
+
+class Raises:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        raise OSError("no weights")
+
+
+class Nowhere:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.full((len(observation["position"]), 2), np.nan), state
+
+
+class Later:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        if len(observation["position"]) > 2:
+            raise OSError("too many")
+        return np.tile([1.0, 0.0], (len(observation["position"]), 1)), state
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        (
+            "Raises",
+            "policy 'failing_things:Raises': found OSError (no weights; failing_things.py, line 7)",
+        ),
+        ("Nowhere", "policy 'failing_things:Nowhere': found actions that are not finite; expected finite ones"),
+        ("Missing", "policy: found 'failing_things:Missing' (module"),
+    ],
+)
+def test_a_policy_is_tried_before_anything_is_made(
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    complaint: Callable[[], str],
+    factory: str,
+    said: str,
+) -> None:
+    (tmp_path / "failing_things.py").write_text(FAILING)
+    monkeypatch.chdir(tmp_path)
+    name = f"failing_things:{factory}"
+    assert compare(file, "--out", tmp_path / "out", "--device", "cpu", "--policy", name) == 2
+    assert complaint().startswith(f"error: scan {factory!r} at '1/16': {said}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_policy_that_fails_later_is_named(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "failing_things.py").write_text(FAILING)
+    monkeypatch.chdir(tmp_path)
+    given = ("--out", tmp_path / "out", "--device", "cpu", "--policy", "failing_things:Later")
+    assert compare(file, *given) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: policy 'failing_things:Later': found OSError (too many; failing_things.py, line ")
+
+
+def test_a_plugin_that_changed_is_noted(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "changing_things.py"
+    source.write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(benchmarking, "report_results", lambda results, folder: None)
+    factories = ("changing_things:Straight", "changing_things:flat")
+    given = ("--device", "cpu", "--policy", factories[0], "--completer", factories[1], "--out", tmp_path / "out")
+    assert compare(file, *given) == 0
+    assert "note: " not in capsys.readouterr().out
+    before = hashlib.sha256(source.read_bytes()).hexdigest()
+    source.write_text(OWN + "\n")
+    after = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert compare(file, *given) == 0
+    changes = ", ".join(f"{name} {after[:12]} (before: {before[:12]})" for name in factories)
+    assert f"note: the run goes on with {changes}\n" in capsys.readouterr().out
+    versions = load_results(tmp_path / "out").description["versions"]
+    assert [each[factories[0]] for each in versions] == [before, after]
+
+
+def test_an_oracle_of_ones_own_is_refused_in_the_factorial(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: Callable[[], str]
+) -> None:
+    (tmp_path / "peeking_things.py").write_text(ORACLE)
+    monkeypatch.chdir(tmp_path)
+    mine = ScanEntry("mine", "policy", {"factory": "peeking_things:oracle"})
+    replace(TINY, scans=(*TINY.scans, mine), factorial=("mine",)).write(file)
+    assert compare(file, "--out", tmp_path / "out", "--device", "cpu") == 2
+    assert complaint() == (
+        "error: scan 'mine' at '1/16': factorial: found 'mine', of the role 'oracle'; "
+        "expected static and adaptive scans"
+    )
+
+
+def test_an_own_policy_beside_a_run_needs_another_folder(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: Callable[[], str]
+) -> None:
+    (tmp_path / "own_things.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    complete_benchmark(TINY)[0].write(tmp_path / "runs" / "tiny" / "benchmark.json")
+    assert compare(file, "--device", "cpu", "--policy", "own_things:Straight") == 2
+    said = complaint()
+    assert "found a run of the identity" in said
+    assert said.endswith("or a new folder; give another --out: --policy made it another benchmark")
+
+
+@pytest.mark.parametrize("value", ["grit", 3])
+def test_refused_settings_leave_no_folder(
+    file: Path, tmp_path: Path, complaint: Callable[[], str], value: object
+) -> None:
+    content = json.loads(file.read_text())
+    content["scans"][1]["settings"] = {"family": value}
+    file.write_text(json.dumps(content))
+    assert compare(file, "--out", tmp_path / "out", "--device", "cpu") == 2
+    assert complaint().startswith("error: scan 'grid'")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("settings", [{"iterations": 0}, {"hidden_size": 0}, {"iterations": "many"}])
+def test_settings_of_the_recurrent_actor_are_refused(
+    tmp_path: Path, complaint: Callable[[], str], settings: dict[str, object]
+) -> None:
+    replace(TINY, scans=(*TINY.scans, ScanEntry("actor", "rdpg", settings))).write(tmp_path / "b.json")
+    assert compare(tmp_path / "b.json", "--out", tmp_path / "out", "--device", "cpu") == 2
+    said = complaint()
+    assert said.startswith("error: scan 'actor'")
+    assert next(iter(settings)) in said.replace("-", "_")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_place_of_the_folder_is_one_line(file: Path, complaint: Callable[[], str]) -> None:
+    assert compare(file, "--out", file, "--device", "cpu") == 2
+    assert complaint() == f"error: {file}: found a file; expected a folder, or nothing"
+
+
+def test_help_shows_every_form(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["adaptive-scan", "compare", "--help"])
+    assert commands.main() == 0
+    said = capsys.readouterr().out
+    for form in ("BENCHMARK.json [OPTIONS]", "--new FILE [OPTIONS]", "--report FOLDER", "--run FOLDER [OPTIONS]"):
+        assert f"adaptive-scan compare {form}" in said
+    for option in ("--only-seeds", "--policy", "--preset", "--acquisition", "--report", "--run", "--scans"):
+        assert any(line.strip("│| ").startswith(option) for line in said.splitlines())
+    plain = " ".join(said.replace("│", "").split())
+    assert "each seed once for the preparation, and once more for the comparison" in plain
+    assert "The last process to finish writes the report" in plain
+
+
+def test_no_arguments_show_the_forms(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["adaptive-scan", "compare"])
+    assert commands.main() == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.count("adaptive-scan compare ")) == ("", 4)
+
+
+def test_a_file_that_is_no_benchmark_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: Callable[[], str]
+) -> None:
+    (tmp_path / "notes").write_text("no JSON")
+    for name, found in (("notes", "no JSON"), ("nope", "No such file or directory")):
+        monkeypatch.setattr("sys.argv", ["adaptive-scan", "compare", "--out", "x", str(tmp_path / name)])
+        assert commands.main() == 2
+        assert complaint().startswith(f"error: {tmp_path / name}: found {found}")
+
+
+def test_the_last_process_writes_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reported: list[Path] = []
+    monkeypatch.setattr(benchmarking, "report_results", lambda results, folder: reported.append(folder))
+    file, out = tmp_path / "two.json", tmp_path / "out"
+    replace(TINY, seeds=(0, 1)).write(file)
+    for seed in (0, 1):
+        assert compare(file, "--out", out, "--device", "cpu", "--only-seeds", seed) == 0
+        assert "the same command goes on once they are" in capsys.readouterr().out
+        assert not reported
+    assert compare(file, "--out", out, "--device", "cpu", "--only-seeds", 0) == 0
+    assert reported == [out]
 
 
 def test_an_own_policy_needs_another_name(file: Path, tmp_path: Path, complaint: Callable[[], str]) -> None:

@@ -35,6 +35,10 @@ def straight():
 def straight_on():
     return Straight()
 
+class Raises:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        raise OSError("no weights")
+
 def nothing():
     return object()
 
@@ -345,6 +349,7 @@ def test_names_that_are_taken_and_wrong_completions_are_refused(
         ("foo", "policy: found 'foo'; expected package.module:factory"),
         ("no_such_module:a", "policy: found 'no_such_module:a' (No module named 'no_such_module'); expected"),
         ("my_policies_too:missing", "policy: found 'my_policies_too:missing' (module 'my_policies_too' has no"),
+        ("my_policies_too:Raises", "policy 'my_policies_too:Raises': found OSError (no weights; my_policies_too.py"),
         ("my_policies_too:nothing", "policy: found a object without predict; expected a policy"),
         ("my_policies_too:number", "policy: found that 'my_policies_too:number' cannot be called; expected"),
     ],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import torch
 from torch import nn
 
 from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.plugins import check_completer, load_completer, load_policy
+from adaptive_scan.commands.plugins import NamedPolicy, check_completer, check_policy, load_completer, load_policy
 from adaptive_scan.evaluation import Contender
+from adaptive_scan.scans import ScanGeometry
 
 MODULE = """
 import numpy as np
@@ -74,6 +77,31 @@ def a_number():
 
 
 number = 3
+
+
+class Raises:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return observation["picture"], state
+
+
+class Nowhere:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.full((len(observation["position"]), 2), np.nan), state
+
+
+class OneNumber:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.zeros((len(observation["position"]), 1)), state
+
+
+def unknown_setting():
+    return Contender("a", policy=Straight(), environment={"observe_sound": True})
+
+
+def another_dose():
+    from adaptive_scan.scans import ScanGeometry
+
+    return Contender("a", policy=Straight(), environment={"geometry": ScanGeometry(16, 4, 5)})
 """
 
 
@@ -193,3 +221,42 @@ def test_a_completer_that_fails_says_where() -> None:
     end = "on partial scans (2, 2, 8, 8)"
     assert f"; my_plugins.py, line 53) {end}; expected completions" in str(refused.value)
     assert load_completer("my_plugins:for_another_size", image_size=7)[0] == "for_another_size"
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("Raises", "policy 'mine': found KeyError ('picture'; my_plugins.py, line 65) from predict; expected actions"),
+        ("Nowhere", "policy 'mine': found actions that are not finite; expected finite ones"),
+        ("OneNumber", "policy 'mine': actions have shape (2, 1); expected (2, 2)"),
+        ("unknown_setting", "policy 'mine': found TypeError (ScanBatch.__init__() got an unexpected keyword argument"),
+        ("another_dose", "policy 'mine': contender 'a': found 20 positions; expected the dose of all, 16 positions"),
+    ],
+)
+def test_a_policy_that_cannot_scan_is_named_in_one_line(factory: str, message: str) -> None:
+    made = load_policy(f"my_plugins:{factory}")
+    named = replace(made, policy=NamedPolicy("mine", made.policy))
+    with pytest.raises(InputError) as refused:
+        check_policy("mine", named, ScanGeometry(16, 4, 4), acquisition="low-dose")
+    assert str(refused.value).startswith(message)
+    assert "; expected " in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_named_policy_is_what_it_was() -> None:
+    class Peeking:
+        extra = 3
+
+        def peek(self, crops: object, targets: object) -> None:
+            """See everything."""
+
+        def predict(self, observation: object, state: object = None, **settings: object) -> tuple[list[float], object]:
+            return [1.0], (state, settings["deterministic"])
+
+    named = NamedPolicy("mine", Peeking())
+    actions, state = named.predict({}, state=(), deterministic=True)
+    assert (actions.tolist(), state, named.extra) == ([1.0], ((), True), 3)
+    assert Contender("a", policy=copy.deepcopy(named)).effective_role == "oracle"
+    assert (
+        Contender("a", policy=NamedPolicy("b", load_policy("my_plugins:Straight").policy)).effective_role == "adaptive"
+    )

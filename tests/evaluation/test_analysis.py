@@ -13,9 +13,10 @@ from adaptive_scan.evaluation.paired import (
     hierarchical_bootstrap,
     holm,
     minimum_detectable_ratio,
+    small_sample_interval,
     wilcoxon,
 )
-from adaptive_scan.evaluation.pairings import PRIMARY
+from adaptive_scan.evaluation.pairings import OTHER_ADAPTIVE, PRIMARY
 from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, Results, pair
 from adaptive_scan.evaluation.verdicts import LOWERS, NO_DIFFERENCE, NOT_SHOWN, RAISES, Comparison
 from tests.evaluation.synthetic_results import TRUTH_METRICS, nested_losses, small_results, synthetic_results
@@ -52,8 +53,8 @@ def test_the_same_scan_under_two_names_is_no_difference(rng: np.random.Generator
     same = two_scans(losses, losses.copy())
     assert (same.ratio, same.ratio_ci95, same.p_value, same.p_holm) == (1.0, (1.0, 1.0), 1.0, 1.0)
     assert (same.effect_size, same.win_rate, same.verdict) == (0.0, 0.5, NO_DIFFERENCE)
-    assert set(same.by_content.values()) == {(1.0, (1.0, 1.0), 9)}
-    assert set(same.by_sparsity.values()) == {(1.0, (1.0, 1.0), 6)}
+    assert set(same.by_content.values()) == {(1.0, (1.0, 1.0), 9, NOT_SHOWN)}
+    assert set(same.by_sparsity.values()) == {(1.0, (1.0, 1.0), 6, NOT_SHOWN)}
     assert same.sentence.startswith("pathwise makes no difference to the loss against spiral at 1/23")
 
 
@@ -84,12 +85,15 @@ def test_comparison_is_made_of_the_functions_of_paired(results: Results, analysi
     data = (both.first, both.second)
     rng = np.random.default_rng(0)
     assert found.ratio == pytest.approx(both.first.mean() / both.second.mean())
-    assert found.ratio_ci95 == pytest.approx(
-        hierarchical_bootstrap(*data, both.seeds, both.groups, rng, n_resamples=200)
-    )
+    interval = hierarchical_bootstrap(*data, both.seeds, both.groups, rng, n_resamples=200)
+    assert interval is not None
+    assert found.ratio_ci95 == pytest.approx(small_sample_interval(interval, found.ratio, 18))
     assert found.p_value == wilcoxon(*data, both.groups)
     assert found.effect_size == effect_size(*data, both.groups)
-    assert found.minimum_detectable_ratio == minimum_detectable_ratio(*data, both.groups)
+    assert found.family_size == sum(one.family == found.family for one in analysis.comparisons) > 1
+    assert found.minimum_detectable_ratio == minimum_detectable_ratio(
+        *data, both.groups, alpha=0.05 / found.family_size
+    )
     assert found.win_rate == np.mean(both.first < both.second)
     assert (found.n_crops, found.n_groups) == (72, 18)
     assert (found.mean_first, found.mean_second) == pytest.approx((both.first.mean(), both.second.mean()))
@@ -105,16 +109,68 @@ def test_p_values_are_corrected_within_their_family(analysis: Analysis) -> None:
     assert len([one for one in analysis.comparisons if one.family == PRIMARY]) == 2 * (3 + 2)
 
 
-def test_content_classes_have_intervals_of_their_own_from_three_specimens_on(rng: np.random.Generator) -> None:
-    second = nested_losses(rng, n_seeds=1, n_groups=7)
-    factors = np.array([0.5, 2.0, 0.5, 2.0, 0.5, 1.0, 1.0])[None, :, None]
-    content = ["lattice", "particles", "lattice", "particles", "lattice", "grains", ""]
+def test_content_classes_have_intervals_of_their_own_from_six_specimens_on(rng: np.random.Generator) -> None:
+    second = nested_losses(rng, n_seeds=1, n_groups=13)
+    factors = np.array([0.5] * 6 + [2.0] * 5 + [1.0, 1.0])[None, :, None]
+    content = ["lattice"] * 6 + ["particles"] * 5 + ["grains", ""]
     found = two_scans(factors * second, second, content=content).by_content
     assert found == {
-        "grains": (pytest.approx(1.0), None, 1),
-        "lattice": (pytest.approx(0.5), pytest.approx((0.5, 0.5)), 3),
-        "particles": (pytest.approx(2.0), None, 2),
+        "grains": (pytest.approx(1.0), None, 1, NOT_SHOWN),
+        "lattice": (pytest.approx(0.5), pytest.approx((0.5, 0.5)), 6, LOWERS),
+        "particles": (pytest.approx(2.0), None, 5, NOT_SHOWN),
     }
+
+
+def test_kinds_are_corrected_for_their_number(rng: np.random.Generator) -> None:
+    """Six specimens all one way have p = 1/32: shown for one kind, and not for one of two."""
+    second = nested_losses(rng, n_seeds=1, n_groups=12)
+    factors = np.array([0.5] * 6 + [2.0] * 6)[None, :, None]
+    found = two_scans(factors * second, second, content=["lattice"] * 6 + ["particles"] * 6).by_content
+    assert [part[3] for part in found.values()] == [NOT_SHOWN, NOT_SHOWN]
+
+
+def test_a_whole_comparison_of_five_specimens_has_no_interval(rng: np.random.Generator) -> None:
+    second = nested_losses(rng, n_seeds=1, n_groups=5)
+    assert two_scans(0.5 * second, second).ratio_ci95 is None
+
+
+def test_too_few_specimens_for_many_comparisons_are_said_to_be(rng: np.random.Generator) -> None:
+    """Twelve tests of eight specimens: no p below 12 / 128, however large the difference."""
+    second = nested_losses(rng, n_seeds=1, n_groups=8)
+    losses = {("1/23", "spiral", "shared"): second}
+    for number in range(12):
+        noise = np.exp(0.02 * rng.standard_normal(second.shape))
+        losses["1/23", f"adaptive {number}", "shared"] = 0.6 * second * noise
+    results = synthetic_results(losses, roles={f"adaptive {number}": "adaptive" for number in range(12)})
+    found = find(analyse(results, n_resamples=100), "adaptive 3", "spiral")
+    assert (found.p_holm, found.verdict) == (pytest.approx(12 / 128), NOT_SHOWN)
+    assert found.minimum_detectable_ratio is None
+    assert found.sentence.endswith("; 8 specimens are too few to show anything among 12 comparisons")
+
+
+def test_a_difference_of_one_training_is_not_shown(rng: np.random.Generator) -> None:
+    second = nested_losses(rng, n_seeds=3, n_groups=13)
+    noise = np.exp(0.02 * rng.standard_normal(second.shape))
+    first = np.array([0.5, 0.6, 1.05])[:, None, None] * second * noise
+    found = two_scans(first, second)
+    assert found.p_holm < 0.05
+    assert [part[0] for part in found.by_seed.values()] == pytest.approx([0.5, 0.6, 1.05], abs=0.02)
+    assert list(found.by_seed) == ["seed 0", "seed 1", "seed 2"]
+    assert found.verdict == NOT_SHOWN
+    assert two_scans(first[:2], second[:2]).verdict == LOWERS
+
+
+def test_rules_of_thumb_take_nothing_from_the_trained_actors(results: Results) -> None:
+    described = {**results.description, "factorial": ["pathwise", "spiral"]}
+    found = analyse(Results(**{**vars(results), "description": described}), n_resamples=20)
+    families: dict[str, set[str]] = {}
+    for one in found.comparisons:
+        families.setdefault(one.family, set()).add(one.first[0])
+    assert families[PRIMARY] == {"pathwise"}
+    assert families[OTHER_ADAPTIVE] == {"coverage_greedy"}
+    assert find(found, "pathwise", "learned_path").family_size == 2 * 3
+    assert not any("coverage_greedy" in text for text in found.verdicts)
+    assert any("coverage_greedy" in text for text in found.further)
 
 
 def test_thirds_of_sparsity_hold_a_third_of_the_crops_each(rng: np.random.Generator) -> None:

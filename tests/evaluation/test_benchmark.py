@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
+from adaptive_scan.agents.path_learning import PATH_LEARNING, PathLearning
 from adaptive_scan.evaluation.benchmark import (
     Benchmark,
     BenchmarkFileError,
@@ -20,7 +23,9 @@ from adaptive_scan.evaluation.benchmark import (
     check_comparable,
 )
 from adaptive_scan.evaluation.benchmark_presets import BENCHMARK_PRESETS, preset_benchmark
-from adaptive_scan.evaluation.making import SCAN_KINDS, KeywordMaker
+from adaptive_scan.evaluation.dense import DENOISERS
+from adaptive_scan.evaluation.keyword_makers import KeywordMaker, resolve_scans
+from adaptive_scan.evaluation.making import RASTER_MAKER, SCAN_KINDS, PathLearningSettings
 from adaptive_scan.scans import ScanGeometry
 
 
@@ -88,7 +93,7 @@ OTHERS: dict[tuple[Any, ...], Any] = {
     ("reference",): "greedy",
     ("geometries", "1/16", "start", 0): 7.0,
 }
-NOT_IN_IDENTITY = {("name",), ("pictures", "micrographs"), ("pictures", "groups")}
+NOT_IN_IDENTITY = {("name",), ("n_examples",), ("pictures", "micrographs"), ("pictures", "groups")}
 FIXED = {("format",), ("scans", 0, "name"), ("scans", 1, "name")}  # the version, and what other settings refer to
 
 
@@ -209,6 +214,18 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
         ({"completers": ("cubic",)}, "completers: found 'cubic'; expected one of shared, own"),
         ({"completers": ("linear", "linear")}, "completers: found 'linear' twice"),
         ({"completers": ()}, "completers: found nothing"),
+        ({"completers": ("own",)}, "completers: found 'own' alone; expected at least one beside it"),
+        ({"factorial": ("held",)}, "factorial: found 'held'; expected one of spiral, greedy"),
+        (
+            {
+                "scans": (ScanEntry("spiral", "static"), ScanEntry("peeks", "look_ahead_oracle")),
+                "factorial": ("peeks",),
+            },
+            "factorial: found 'peeks'; expected one of spiral",
+        ),
+        ({"budgets": {"1/16": {"path_length": -1.0}}}, r"budgets\['1/16'\].path_length is -1.0; expected more than 0"),
+        ({"budgets": {"1/16": {"scan_time": float("nan")}}}, "scan_time is nan; expected more than 0"),
+        ({"pictures": PictureSettings(pixel_size=0.5), "budgets": {"1/16": {"electrons": 0.0}}}, "electrons is 0.0"),
         ({"acquisition": "mine"}, "acquisition: found 'mine'"),
         ({"budgets": {"1/4": {}}}, "budgets: found '1/4'"),
         ({"budgets": {"1/16": {"time": 1.0}}}, "found 'time'; expected one of electrons, scan_time, path_length"),
@@ -249,3 +266,39 @@ def test_presets_are_complete_and_their_settings_known(name: str) -> None:
 def test_a_preset_has_the_coverages_of_its_names() -> None:
     for name, geometry in preset_benchmark("full").geometries.items():
         assert round(1.0 / geometry.nominal_coverage) == int(name.removeprefix("1/"))
+
+
+def test_every_default_of_the_makers_is_written_down() -> None:
+    full = preset_benchmark("full", acquisition="low-dose")
+    known = replace(full, scans=tuple(scan for scan in full.scans if scan.kind != "rdpg"), factorial=("pathwise",))
+    makers = {**SCAN_KINDS, "dense": RASTER_MAKER}
+    resolved = resolve_scans(known, makers)
+    for scan in resolved.scans:
+        maker = makers[scan.kind]
+        assert isinstance(maker, KeywordMaker)
+        if scan.kind != "control":
+            assert set(scan.settings) == set(maker.known or ())
+    settings = {scan.name: scan.settings for scan in resolved.scans}
+    assert settings["grid"] == {"family": "grid", "n_positions": None}
+    assert (settings["learned path"]["n_updates"], settings["pathwise"]["n_updates"]) == (
+        PATH_LEARNING.n_updates,
+        PathLearning().n_updates,
+    )
+    assert (settings["pathwise"]["n_together"], settings["pathwise"]["hidden_size"]) == (4, 64)
+    assert settings["coverage greedy"]["n_headings"] == 9  # around a reference
+    assert settings["coverage greedy"]["widest_turn"] == math.pi / 4
+    assert settings["pathwise, seeing late"]["n_segments"] == 1
+    assert settings["dense"]["methods"] == list(DENOISERS)
+    assert resolve_scans(resolved, makers) == resolved
+    assert Benchmark.from_dict(json.loads(json.dumps(resolved.to_dict()))) == resolved
+
+
+def test_settings_of_learning_are_those_of_its_dataclass() -> None:
+    fields = {field.name for field in dataclasses.fields(PathLearning)}
+    assert set(get_type_hints(PathLearningSettings)) == fields
+
+
+def test_numbers_are_written_in_one_way() -> None:
+    entries = [ScanEntry("a", "pathwise", {"largest_offset": value}) for value in (10, 10.0)]
+    first, second = (SCAN_KINDS["pathwise"].completed(entry).settings for entry in entries)
+    assert json.dumps(first) == json.dumps(second)

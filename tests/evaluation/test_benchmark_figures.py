@@ -103,6 +103,39 @@ def test_forest_plots_show_the_ratios_of_the_analysis(analysis: Analysis, plates
     assert drawn == wanted
 
 
+@pytest.fixture(scope="module")
+def many() -> list[Plate]:
+    rng = np.random.default_rng(0)
+    base = nested_losses(rng, n_seeds=1)
+    scans = ["spiral", *(f"static {index}" for index in range(14)), "learned_path", "pathwise", "coverage_greedy"]
+    losses = {
+        ("1/23", scan, completer): base * np.exp(0.05 * rng.standard_normal(base.shape))
+        for completer in ("shared", "own")
+        for scan in (scans if completer == "shared" else ["learned_path", "pathwise"])
+    }
+    described = {"factorial": ["pathwise"], "best_static": {"1/23": "static 3"}}
+    results = synthetic_results(losses, description=described, n_examples=1)
+    return list(benchmark_plates(results, analyse(results, n_resamples=20)))
+
+
+def test_many_scans_leave_curves_and_examples_legible(many: list[Plate]) -> None:
+    (curves,) = (plate for plate in many if plate.section == "distance")
+    names = [text.get_text() for text in curves.figure.legends[0].get_texts()]
+    assert names == ["spiral", "static 3", "learned_path", "pathwise"]
+    assert "Of 18 scans only the reference" in curves.caption
+    (example,) = (plate for plate in many if plate.section == "examples")
+    assert example.figure.get_size_inches()[1] < 9.0
+    assert len([axes for axes in example.figure.axes if axes.images and axes.get_xlabel() == ""]) >= 1 + 11 * 3
+    assert "Of 18 scans 11 are drawn" in example.caption
+
+
+def test_large_matrices_of_win_rates_have_a_figure_each(many: list[Plate]) -> None:
+    assert [plate.name for plate in many if plate.section == "wins"] == ["wins_1-23_shared", "wins_1-23"]
+    for plate in many:
+        box = plate.figure.get_tightbbox()
+        assert -0.01 <= box.x0 < box.x1 <= plate.figure.get_size_inches()[0] + 0.01, plate.name
+
+
 def test_a_small_benchmark_has_no_coverages() -> None:
     results = one_geometry()
     sections = {plate.section for plate in benchmark_plates(results, analyse(results, n_resamples=20))}

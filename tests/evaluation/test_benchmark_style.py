@@ -95,10 +95,28 @@ def test_log_ticks_are_few_and_inside(low: float, factor: float) -> None:
     assert np.all((ticks >= low * (1 - 1e-6)) & (ticks <= low * factor * (1 + 1e-6)))
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.965, 1.09), (0.9, 1.7), (0.93, 1.02), (0.88, 2.1), (0.2, 1.3)])
+@pytest.mark.parametrize("most", [3, 5, 9])
+def test_ticks_do_not_stand_on_top_of_each_other(low: float, high: float, most: int) -> None:
+    axes = Figure().add_subplot()
+    log_ticks(axes.xaxis, low, high, most=most)
+    ticks = np.asarray(axes.xaxis.get_majorticklocs())
+    assert 1 <= len(ticks) <= most
+    assert np.all(np.diff(np.log(ticks)) >= 0.5 * np.log(high / low) / most)
+    if high < 2 * low:
+        np.testing.assert_allclose(np.diff(ticks), ticks[1] - ticks[0], rtol=1e-9)
+
+
 def test_log_ticks_are_round() -> None:
     axes = Figure().add_subplot()
     log_ticks(axes.xaxis, 0.09, 1.1, most=4)
     assert axes.xaxis.get_majorticklocs().tolist() == [0.1, 0.2, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("name", ["filling_path", "look_ahead_oracle", "variance_greedy_slow, seen late"])
+def test_names_are_those_of_the_rows(name: str) -> None:
+    assert wrapped(name, 40) == name
+    assert "".join(wrapped(name, 17).split()) == name.replace(" ", "")
 
 
 @given(st.text(max_size=80), st.integers(5, 30))

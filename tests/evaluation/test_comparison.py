@@ -180,6 +180,28 @@ def test_targets_are_blurred_unless_told_otherwise() -> None:
     assert sharp.summary("grid", "truth").win_rate == 0.5
 
 
+class Peeking(Straight):
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+
+    def peek(self, crops: np.ndarray, targets: np.ndarray) -> None:
+        self.seen.append(targets)
+
+
+@pytest.mark.parametrize("blur", [True, False])
+def test_an_oracle_peeks_at_the_targets_that_it_is_judged_by(blur: bool) -> None:
+    crops = np.random.default_rng(0).uniform(-1, 1, (5, 16, 16)).astype(np.float32)
+    oracle = Peeking()
+    compare_scans(
+        crops,
+        contenders=[*static_contenders(["spiral"]), Contender("oracle", policy=oracle)],
+        geometry=GEOMETRY,
+        blur_targets=blur,
+        batch_size=2,
+    )
+    np.testing.assert_array_equal(np.concatenate(oracle.seen), blur_target(crops) if blur else crops)
+
+
 def test_networks_are_judged_in_evaluation_mode_and_left_as_they_were() -> None:
     network = torch.nn.Sequential(torch.nn.BatchNorm2d(2), torch.nn.Conv2d(2, 1, 1))
     network.train()

@@ -7,6 +7,7 @@ import pytest
 
 from adaptive_scan.envs import DwellControl
 from adaptive_scan.evaluation import Contender, measure, static_contenders
+from adaptive_scan.evaluation.contenders import VALIDATION
 from adaptive_scan.micrographs import blur_target
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, sample, static_scan
 
@@ -118,10 +119,29 @@ def test_policy_with_a_geometry_of_another_dose_is_refused(crops: np.ndarray) ->
         measure(Contender("long", policy=Turning(), environment=longer), crops, GEOMETRY)
 
 
-def test_a_policy_with_free_dwell_times_is_refused(crops: np.ndarray) -> None:
-    environment = {"dwell": DwellControl(1e-6, 4e-6, 1e-3)}
-    with pytest.raises(ValueError, match="'free': found free dwell times; expected scans of the same dose"):
-        measure(Contender("free", policy=Turning(), environment=environment), crops, GEOMETRY)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("acquisition", "ideal"),
+        ("dwell", DwellControl(1e-6, 4e-6, 1e-3)),
+        ("completer", "nearest"),
+        ("crops", None),
+        ("rng", np.random.default_rng(0)),
+        ("n_scans", 3),
+    ],
+)
+def test_what_all_contenders_share_no_policy_may_bring(name: str, value: Any) -> None:
+    # With an instrument of its own a policy would read without noise what others read with it.
+    with pytest.raises(ValueError, match=rf"'own': found environment settings \['{name}'\]; expected none of"):
+        Contender("own", policy=Turning(), environment={name: value, "observe_image": True})
+
+
+def test_no_setting_of_the_environment_takes_the_place_of_the_instrument(crops: np.ndarray) -> None:
+    environment: dict[str, Any] = {}
+    contender = Contender("late", policy=Turning(), environment=environment)
+    environment["acquisition"] = "ideal"
+    measured = measure(contender, crops, GEOMETRY, acquisition="low-dose")
+    assert not np.array_equal(measured.values, sample(crops, measured.positions))
 
 
 def test_a_policy_whose_scans_may_stop_early_is_refused(crops: np.ndarray) -> None:
@@ -210,12 +230,47 @@ def test_roles_are_what_scans_are_by_nature_or_what_they_are_given() -> None:
     assert Contender("a", policy=Peeking()).effective_role == "oracle"
     assert Contender("a", path=path, role="dense").effective_role == "dense"
     assert Contender("a", policy=Peeking(), role="control").effective_role == "control"
+    assert Contender("a", path=np.zeros((2, 3, 2))).effective_role == "control"
     with pytest.raises(ValueError, match=r"'a': found role 'hero'; expected one of \('static', 'adaptive'"):
         Contender("a", path=path, role="hero")
     with pytest.raises(
         ValueError, match="found role 'adaptive' of a policy that peeks at the truth; expected 'oracle'"
     ):
         Contender("a", policy=Peeking(), role="adaptive")
+
+
+@pytest.mark.parametrize("role", ["static", "dense"])
+def test_a_policy_is_neither_static_nor_dense(role: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"'a': found role '{role}' of a policy; expected one of \('adaptive', 'oracle'"
+    ):
+        Contender("a", policy=Turning(), role=role)
+
+
+def test_paths_do_not_adapt_and_those_made_for_crops_are_controls() -> None:
+    for role in ("adaptive", "oracle"):
+        with pytest.raises(
+            ValueError, match=rf"'a': found role '{role}' of a path; expected one of \('static', 'control'"
+        ):
+            Contender("a", path=np.zeros((3, 2)), role=role)
+    for role in ("static", "dense", "adaptive"):
+        with pytest.raises(ValueError, match=rf"'a': found role '{role}' of a path for each crop; expected"):
+            Contender("a", path=np.zeros((2, 3, 2)), role=role)
+    assert Contender("a", path=np.zeros((2, 3, 2)), role="control").effective_role == "control"
+
+
+@pytest.mark.parametrize("name", ["spiral", "random"])
+def test_crops_to_choose_on_meet_other_faults_and_paths_than_crops_to_test_on(name: str, crops: np.ndarray) -> None:
+    (contender,) = static_contenders([name])
+    settings: dict[str, Any] = {"acquisition": "low-dose", "seed": 3}
+    tested = measure(contender, crops, GEOMETRY, **settings)
+    chosen = measure(contender, crops, GEOMETRY, stream=VALIDATION, **settings)
+    # Those of the same place in either set must not share their noise.
+    noises = [measured.values - sample(crops, measured.positions) for measured in (tested, chosen)]
+    assert abs(np.corrcoef(noises[0].ravel(), noises[1].ravel())[0, 1]) < 0.3
+    assert np.array_equal(chosen.positions, tested.positions) == (not contender.random)
+    again = measure(contender, crops, GEOMETRY, stream=VALIDATION, **settings)
+    np.testing.assert_array_equal(again.values, chosen.values)
 
 
 def test_a_policy_that_peeks_is_shown_the_crops_and_their_targets_before_it_scans(crops: np.ndarray) -> None:

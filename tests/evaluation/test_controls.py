@@ -18,9 +18,11 @@ from adaptive_scan.evaluation.controls import (
     control,
     delayed,
     held_constant,
+    mean_value,
     of_other_crops,
     other_crops,
 )
+from adaptive_scan.micrographs import ArrayCrops
 from adaptive_scan.scans import ScanGeometry, partial_scans, sample
 
 GEOMETRY = ScanGeometry(image_size=24, n_segments=6, n_positions=4)
@@ -130,7 +132,7 @@ def test_delayed_equals_a_delay_made_by_hand(n_segments: int, crops: np.ndarray)
 
 
 def test_a_delayed_policy_whose_scans_begin_at_different_times_keeps_them_apart(rng: np.random.Generator) -> None:
-    policy, inner = Delayed(Follower(), 2), Follower()
+    policy, inner = Delayed(Follower(), 2, value=0.0), Follower()
     streams = rng.uniform(-1, 1, (2, 8, 4)).astype(np.float32)
     begins = np.zeros((2, 8), dtype=bool)
     begins[:, 0] = begins[1, 3] = True
@@ -143,6 +145,18 @@ def test_a_delayed_policy_whose_scans_begin_at_different_times_keeps_them_apart(
         shown = np.stack([streams[scan, step - 2] if since[scan] >= 2 else np.zeros(4) for scan in (0, 1)])
         expected, own = inner.predict({"measured": shown, "heading": heading}, own, begins[:, step])
         np.testing.assert_allclose(actions, expected, atol=1e-6)
+
+
+def test_a_control_shows_the_mean_of_the_crops_trained_on_unless_told_otherwise(crops: np.ndarray) -> None:
+    bright = ArrayCrops(0.5 + 0.5 * crops, normalise=False)
+    mean = mean_value(bright, np.random.default_rng(0), n_crops=512)
+    assert mean == pytest.approx(0.5 + 0.5 * crops.mean(dtype=np.float64), abs=0.02)
+    for make in (held_constant, delayed):
+        from_mean, given = make(follower(), mean=mean), make(follower(), value=-0.5, mean=mean)
+        assert (from_mean.policy.value, given.policy.value) == (mean, -0.5)
+        with pytest.raises(ValueError, match="value and mean are None; expected a constant, or the mean"):
+            make(follower())
+    assert control("constant", follower(), mean=0.25).policy.value == 0.25
 
 
 def test_what_cannot_be_a_control_is_refused(crops: np.ndarray) -> None:
@@ -159,9 +173,9 @@ def test_what_cannot_be_a_control_is_refused(crops: np.ndarray) -> None:
     with pytest.raises(ValueError, match="'oracle' peeks at the truth"):
         held_constant(Contender("oracle", policy=Peeker()))
     with pytest.raises(ValueError, match="n_segments is 0; expected a delay of at least one"):
-        delayed(follower(), 0)
+        delayed(follower(), 0, value=0.0)
     with pytest.raises(ValueError, match=r"observation has \['specimen_name'\]; expected no parts but"):
-        HeldConstant(Follower()).predict({"measured": np.zeros((1, 4)), "specimen_name": np.zeros((1, 1))})
+        HeldConstant(Follower(), 0.0).predict({"measured": np.zeros((1, 4)), "specimen_name": np.zeros((1, 1))})
     with pytest.raises(ValueError, match=r"control is 'none'; expected one of \['constant', 'delayed', 'other_crop'\]"):
         control("none", follower())
     with pytest.raises(ValueError, match=r"positions have shape \(9, 24\); expected \(9, dose, 2\)"):
@@ -289,7 +303,7 @@ def test_adaptivity_of_a_policy_and_of_its_control_under_noise(crops: np.ndarray
             [measure(contender, crops, GEOMETRY, acquisition=instrument, seed=s).positions for s in range(4)]
         )
 
-    free, held = scanned(Contender("gentle", policy=Follower(0.3))), scanned(held_constant(follower()))
+    free, held = scanned(Contender("gentle", policy=Follower(0.3))), scanned(held_constant(follower(), 0.0))
     of_free = adaptivity(free[0], crops, groups, rng, repeats=free)
     of_held = adaptivity(held[0], crops, groups, rng, repeats=held)
     assert of_free["path_diversity"] > 1.0

@@ -74,6 +74,8 @@ def test_one_geometry_puts_completers_side_by_side(results: Results, styles: dic
     sums = {key: part for key, part in results.sums.items() if key[0] == "1/23" and key[2] != "denoiser"}
     titles = [axes.get_title() for axes in distance_figure(sums, styles).axes if axes.get_visible()]
     assert titles == [f"completer: {name}" for name in ("shared", "own", "infill+", "linear")]
+    places = [axes.get_subplotspec().get_gridspec().get_geometry() for axes in distance_figure(sums, styles).axes]
+    assert set(places) == {(2, 2)}
 
 
 def test_coverage_is_drawn_as_given_and_labelled(styles: dict[str, ScanStyle]) -> None:
@@ -95,7 +97,7 @@ def test_win_rates_are_printed_in_their_cells(styles: dict[str, ScanStyle]) -> N
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     assert cells == {(1, 0): "25", (2, 0): "100", (0, 1): "75", (0, 2): "0"}
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == ["spiral", "grid", "look ahead oracle"]
+    assert names == ["spiral", "grid", "look_ahead_oracle"]
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi
     for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
@@ -104,3 +106,28 @@ def test_win_rates_are_printed_in_their_cells(styles: dict[str, ScanStyle]) -> N
         assert box.y0 >= 0
         assert box.x1 <= width
         assert box.y1 <= height
+
+
+def scans_of(n: int) -> dict[str, ScanStyle]:
+    names = ["pathwise, on another crop", *(f"scan {index}" for index in range(1, n))]
+    return {name: ScanStyle(name, "static", True, "k", "o") for name in names}
+
+
+def test_long_names_are_whole_and_many_scans_legible() -> None:
+    many = scans_of(21)
+    figure = win_rate_figure({"shared": (tuple(many), np.full((21, 21), 0.5))}, many)
+    (axes,) = figure.axes
+    assert axes.get_yticklabels()[0].get_text() == "pathwise, on another crop"
+    assert min(text.get_fontsize() for text in axes.texts) >= 6.0
+
+
+def test_a_small_matrix_leaves_no_blank_below_it() -> None:
+    many = scans_of(8)
+    names = tuple(many)
+    large, small = (names, np.full((8, 8), 0.5)), (names[:2], np.full((2, 2), 0.5))
+    height = {
+        n: win_rate_figure(dict(zip("abc", matrices, strict=False)), many).get_size_inches()[1]
+        for n, matrices in ((2, [large, large]), (3, [small, large, large]))
+    }
+    cell = win_rate_figure({"a": large}, many).axes[0].get_position().height * height[2] / 8
+    assert height[3] == pytest.approx(2 * height[2] - 6 * cell, rel=1e-6)

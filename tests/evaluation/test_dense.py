@@ -20,6 +20,7 @@ from adaptive_scan.acquisition import (
     make_instrument,
     scan_costs,
 )
+from adaptive_scan.evaluation.contenders import VALIDATION
 from adaptive_scan.evaluation.dense import DENOISERS, Denoiser, DenseRaster, diluted, tune_denoiser
 from adaptive_scan.evaluation.metrics import loss
 from adaptive_scan.scans import static_scan
@@ -112,6 +113,18 @@ def test_denoised_raster_beats_the_raw_one_and_the_best_was_chosen() -> None:
     )
     assert denoised < 0.2 * raw
     assert raw == pytest.approx(tuning.losses[Denoiser()], rel=0.3)
+
+
+def test_a_denoiser_is_tuned_on_other_noise_than_crops_to_test_on_meet() -> None:
+    crops, raster = smooth_crops(4), DenseRaster(counting(20.0), 64)
+    tuning = tune_denoiser(crops, crops, counting(20.0), 64, seed=1, methods=["none"])
+    losses = []
+    for stream in (0, VALIDATION):
+        measured = raster.measure(crops, seed=1, stream=stream)
+        losses.append(float(loss(np.clip(measured, -1, 1), crops).mean()))
+    assert tuning.losses[Denoiser()] == pytest.approx(losses[1], rel=1e-5)
+    assert tuning.losses[Denoiser()] != pytest.approx(losses[0], rel=1e-5)
+    np.testing.assert_array_equal(raster.measure(crops, seed=1), raster.measure(crops, seed=1, stream=0))
 
 
 def test_less_noise_is_tuned_to_less_smoothing() -> None:

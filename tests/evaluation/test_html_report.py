@@ -234,12 +234,63 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 def test_sections_without_content_are_left_out() -> None:
     page = bare_page(tiny())
     assert not page.faults
-    assert sections(page) == ["means", "comparisons", "kinds", "costs", "benchmark"]
+    assert sections(page) == ["means", "comparisons", "kinds", "seeds", "costs", "benchmark"]
     assert sections(bare_page(tiny(content=("a",), sparsity=np.full((3, 6, 4), np.nan)))) == [
-        "means", "comparisons", "costs", "benchmark",
+        "means", "comparisons", "seeds", "costs", "benchmark",
     ]  # fmt: skip
     assert "adaptivity" in sections(bare_page(tiny(adaptivity={"1/23": {"pathwise": {"path_diversity": 2.0}}})))
     assert "adaptivity" not in sections(bare_page(tiny(adaptivity={"1/23": {"pathwise": {"a": float("nan")}}})))
+
+
+DESCRIPTION = {
+    "pictures": {"micrographs": "/home/somebody/secret/gold", "groups": "../private/groups.csv", "downsample": 2},
+    "acquisition": "ideal",
+    "geometries": {"1/23": {"image_size": 48, "n_segments": 25, "n_positions": 4, "spacing": [0.7, 5.7]}},
+    "generator": {"kind": "mask_aware", "n_updates": 4000, "batch_size": 32, "fine_tuning_crops": 32000},
+    "scans": [{"name": "mine", "kind": "policy", "settings": {"folder": "C:\\\\somebody\\\\actor"}}],
+}
+
+
+def test_the_page_prints_the_benchmark_and_not_what_was_found() -> None:
+    found = tiny(description={**DESCRIPTION, "groups_by_seed": {"0": {"test": ["group of gold"]}}, "versions": []})
+    text = report_page(found, analyse(found, n_resamples=20), {})
+    assert "&quot;fine_tuning_crops&quot;: 32000" in text
+    assert "groups_by_seed" not in text
+    assert "group of gold" not in text
+
+
+def test_the_head_says_what_was_compared_and_no_folder_is_printed() -> None:
+    text = report_page(tiny(description=DESCRIPTION), analyse(tiny(description=DESCRIPTION), n_resamples=20), {})
+    head = text[: text.index("<nav")]
+    assert (
+        "Pictures: micrographs of gold, each pixel the mean of 2 x 2. Instrument: ideal. "
+        "Scans: a field of 48 x 48 px; 100 positions at 1/23 (25 segments of 4). Training: for each seed a network "
+        "(mask aware) by 4,000 updates of 32 scans, then 32,000 crops for each fine-tuned one."
+    ) in head
+    for secret in ("somebody", "secret", "private"):
+        assert secret not in text
+    assert "groups.csv" in text
+
+
+def test_what_is_closed_on_a_screen_is_open_in_print(written: list[Path], page: Page, analysis: Analysis) -> None:
+    style = written[0].read_text(encoding="utf-8").partition("@media print")[2]
+    assert "details::details-content { content-visibility: visible;" in style
+    assert len(page.having("details")) == 2
+    assert analysis.further
+    assert all(sentence in page.text for sentence in analysis.further)
+
+
+def test_ratios_of_every_seed_stand_in_a_table(page: Page, analysis: Analysis) -> None:
+    (table,) = (table for table in page.tables if "seed 0" in table[0])
+    assert table[0][4:] == ["seed 0", "seed 1", "seed 2"]
+    assert table[1][4].startswith(f"{analysis.comparisons[0].by_seed['seed 0'][0]:.3f} [")
+
+
+def test_numbers_and_names_are_written_in_one_way(written: list[Path], page: Page) -> None:
+    text = written[0].read_text(encoding="utf-8")
+    assert "95% interval" in text
+    assert not re.search(r"95[\s\N{NO-BREAK SPACE}]%", page.text)
+    assert "where the Fourier ring correlation of the two first falls below 1/7" in page.text
 
 
 def test_links_lead_to_sections(page: Page) -> None:

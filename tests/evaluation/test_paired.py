@@ -17,6 +17,7 @@ from adaptive_scan.evaluation.paired import (
     hierarchical_bootstraps,
     holm,
     minimum_detectable_ratio,
+    small_sample_interval,
     wilcoxon,
 )
 from adaptive_scan.evaluation.verdicts import NOT_SHOWN, decide
@@ -371,3 +372,29 @@ def test_family_of_null_comparisons_is_wrong_once_in_twenty_at_most(rng: np.rand
         wrong_uncorrected.append(p_values.min() < 0.05)
     assert np.mean(wrong) <= binomial_bounds(n_studies, 0.05)[1]
     assert np.mean(wrong_uncorrected) > binomial_bounds(n_studies, 0.05)[1]
+
+
+def test_small_samples_have_intervals_of_student() -> None:
+    low, high = small_sample_interval((0.9, 1.2), 1.0, 6)
+    factor = np.sqrt(6 / 5) * 2.5706 / 1.95996
+    assert (np.log(low), np.log(high)) == pytest.approx((factor * np.log(0.9), factor * np.log(1.2)), rel=1e-4)
+    assert small_sample_interval((0.9, 1.2), 1.0, 10_000) == pytest.approx((0.9, 1.2), abs=1e-4)
+    assert small_sample_interval((1.0, 1.0), 1.0, 6) == (1.0, 1.0)
+    with pytest.raises(ValueError, match="n_groups is 1"):
+        small_sample_interval((0.9, 1.2), 1.0, 1)
+
+
+@pytest.mark.parametrize("n_groups", [6, 8, 12])
+def test_widened_intervals_of_few_groups_have_the_nominal_rate(n_groups: int, rng: np.random.Generator) -> None:
+    """Where groups alone differ, the worst case; the bare interval excludes 1 in 10% to 14%."""
+    n_studies, n_crops, spread = 500, 4, 0.1
+    seeds, groups = nested(1, n_groups, n_crops)
+    second = np.exp(0.5 * rng.standard_normal((n_studies, n_groups)))[:, groups]
+    second = second * np.exp(0.3 * rng.standard_normal(second.shape))
+    first = second * np.exp(spread * rng.standard_normal((n_studies, n_groups)) - spread**2 / 2)[:, groups]
+    bare = hierarchical_bootstraps(first, second, seeds, groups, rng, n_resamples=400)
+    ratios = first.mean(axis=1) / second.mean(axis=1)
+    wide = [small_sample_interval(one, float(r), n_groups) for one, r in zip(bare, ratios, strict=True) if one]
+    rates = [np.mean([not low <= 1 <= high for low, high in each]) for each in (bare, wide)]
+    assert rates[1] < binomial_bounds(n_studies, 0.06)[1]
+    assert rates[1] < rates[0] - 0.02

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adaptive_scan.evaluation.pairings import (
+    OTHER_ADAPTIVE,
     PRIMARY,
     Question,
     best_classical_completers,
@@ -14,6 +15,7 @@ from adaptive_scan.evaluation.pairings import (
     controlled_scans,
     learned_paths,
     load_losses,
+    main_adaptive_scans,
     questions,
     reference_scan,
 )
@@ -116,6 +118,8 @@ def test_best_classical_completer_is_one_for_all_scans_that_compete() -> None:
         ("pathwise", "linear"): 4.0,
         ("pathwise", "infill+"): 1.0,
         ("dense", "denoiser"): 0.2,
+        ("spiral", "my_module:my_network"): 0.1,
+        ("pathwise", "my_module:my_network"): 0.1,
         ("grid", "linear"): 0.0,
         ("look_ahead_oracle", "linear"): 0.0,
     }
@@ -179,6 +183,29 @@ def test_every_question_is_asked_once() -> None:
         "scans against the reference at 1/23, nearest": {("pathwise", "nearest", "spiral")},
     }
     assert len({(one.first, one.second) for one in asked(results)}) == len(asked(results))
+
+
+def test_completers_that_somebody_brought_judge_in_a_family_of_their_own() -> None:
+    scans = ("spiral", "raster", "pathwise")
+    losses = {(scan, completer): 1.0 for scan in scans for completer in ("shared", "a:b", "linear")}
+    results = results_of(losses, scans=ENTRIES, best_static={"1/23": "raster"})
+    assert Question(
+        "1/23", ("pathwise", "a:b"), ("raster", "a:b"), "adaptive against static scans at 1/23, a:b"
+    ) in asked(results)
+    assert {one.first[1] for one in asked(results) if one.family == PRIMARY} == {"shared", "linear"}
+
+
+def test_the_benchmark_is_made_for_the_scans_of_its_factorial() -> None:
+    losses = {(scan, "shared"): 1.0 for scan in ("spiral", "pathwise", "coverage_greedy")}
+    adaptive = ["pathwise", "coverage_greedy"]
+    assert main_adaptive_scans(results_of(losses), adaptive) == adaptive
+    assert main_adaptive_scans(results_of(losses, factorial=["spiral"]), adaptive) == adaptive
+    named = results_of(losses, factorial=["pathwise", "spiral"])
+    assert main_adaptive_scans(named, adaptive) == ["pathwise"]
+    assert {one.first[0]: one.family for one in asked(named)} == {
+        "pathwise": PRIMARY,
+        "coverage_greedy": OTHER_ADAPTIVE,
+    }
 
 
 def test_no_scan_is_compared_with_itself() -> None:

@@ -11,15 +11,22 @@ import numpy as np
 import pytest
 import torch
 
-from adaptive_scan.evaluation import Contender, compare_scans, scoring, static_contenders
+from adaptive_scan.evaluation import Contender, compare_scans, running, scoring, static_contenders
 from adaptive_scan.evaluation.bank import open_pictures
-from adaptive_scan.evaluation.benchmark import Benchmark, GeneratorPlan, PictureSettings, ScanEntry, SplitSettings
+from adaptive_scan.evaluation.benchmark import (
+    Benchmark,
+    GeneratorPlan,
+    PictureSettings,
+    ScanEntry,
+    SplitSettings,
+    benchmark_content,
+)
 from adaptive_scan.evaluation.cells import Cell
 from adaptive_scan.evaluation.fitting import SameCrops
 from adaptive_scan.evaluation.folds import make_fold
 from adaptive_scan.evaluation.result_files import ResultsFileError, load_results
 from adaptive_scan.evaluation.results import METRIC_COLUMNS, SCHEMA, Results, pair, select
-from adaptive_scan.evaluation.running import run_benchmark
+from adaptive_scan.evaluation.running import complete_benchmark, run_benchmark
 from adaptive_scan.generators import read_generator_header
 from adaptive_scan.micrographs import ArrayCrops
 from adaptive_scan.scans import ScanGeometry
@@ -85,6 +92,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a run but for what tells times."""
     timed = {"timings.json", "tuned.json"}
     files = [file for file in folder.rglob("*") if file.is_file() and file.name not in timed]
+    files = [file for file in files if file.parent.name != "timings"]
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
@@ -109,7 +117,7 @@ def test_rows_lead_to_pictures_of_the_test_fold(finished: tuple[Results, Path]) 
         rows = select(results.rows, seed=seed, scan="spiral", completer="shared")
         assert rows["group"].to_pylist() == [bank.groups[i] for i in fold.test]
         assert rows["content"].to_pylist() == [bank.groups[i].rpartition("_")[0] for i in fold.test]
-        split = results.description["split"][str(seed)]
+        split = results.description["groups_by_seed"][str(seed)]
         assert {part: len(names) for part, names in split.items()} == {"train": 7, "validation": 1, "test": 4}
         assert not {*split["train"], *split["validation"]} & set(split["test"])
 
@@ -252,7 +260,11 @@ def test_columns_are_read_by_name_from_the_file(finished: tuple[Results, Path]) 
 
     results, folder = finished
     table = pq.read_table(folder / "results.parquet")
-    assert table.schema.metadata[b"adaptive_scan.identity"].decode() == results.identity == BENCHMARK.identity
+    assert (
+        table.schema.metadata[b"adaptive_scan.identity"].decode()
+        == results.identity
+        == complete_benchmark(BENCHMARK)[0].identity
+    )
     assert set(METRIC_COLUMNS) <= set(table.column_names)
 
 
@@ -266,7 +278,7 @@ class Killed(BaseException):
 def test_a_killed_run_ends_with_the_same_bits(
     finished: tuple[Results, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    from adaptive_scan.evaluation import preparing, running
+    from adaptive_scan.evaluation import preparing
 
     module = {"fine_tune": preparing, "best_static": running, "write_results": running}.get(place, scoring)
     n_left = {"make_rows": 4, "write_sums": 7, "adaptivity": 2}.get(place, 1)
@@ -299,7 +311,7 @@ def test_two_runs_end_with_the_same_bits(tmp_path: Path) -> None:
     results = run(SMALL, tmp_path / "first")
     run(SMALL, tmp_path / "second")
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
-    assert results.identity == SMALL.identity
+    assert results.identity == complete_benchmark(SMALL)[0].identity
 
 
 def test_what_is_made_is_not_made_again(finished: tuple[Results, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,6 +355,95 @@ def test_a_scan_beyond_its_budget_ends_the_run_with_its_figures(tmp_path: Path) 
     assert not list((tmp_path / "run").rglob("scans.npz"))
 
 
+def test_a_dense_raster_keeps_to_the_limits_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = (*SMALL.scans, ScanEntry("dense", "dense", {"methods": ["gaussian"]}))
+    noisy = replace(SMALL, acquisition="low-dose", scans=scans)
+    results = run(noisy, tmp_path / "free")
+    spent = select(results.rows, scan="dense", completer="denoised")["scan_time"].to_numpy()[0]
+    others = select(results.rows, scan="spiral", completer="linear")["scan_time"].to_numpy().max()
+    assert others < 0.5 * spent
+    limited = replace(noisy, budgets={"1/16": {"scan_time": 0.5 * spent}})
+    said = r"scan 'dense' spends .* s of scan time; expected at most .*distinct pixels 256 \(no limit\)"
+    with pytest.raises(ValueError, match=f"scan 'dense' at '1/16': {said}"):
+        run(limited, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # And again where it is made.
+    monkeypatch.setattr(running, "check_scans", lambda benchmark, makers: None)
+    with pytest.raises(ValueError, match=f"^{said}"):
+        run(limited, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (
+            {"scan_time": 1e-9},
+            r"budgets\['1/16'\].scan_time is 1e-09 s; expected at least .* for which the probe dwells",
+        ),
+        ({"electrons": 10.0}, r"budgets\['1/16'\].electrons is 10; expected at least .*, those of the dose"),
+    ],
+)
+def test_budgets_that_no_scan_keeps_are_refused_at_the_start(
+    tmp_path: Path, limits: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(replace(SMALL, acquisition="low-dose", budgets={"1/16": limits}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_electrons_are_an_upper_bound(tmp_path: Path) -> None:
+    plenty = replace(SMALL, acquisition="low-dose", budgets={"1/16": {"electrons": 1e12}})
+    free = run(replace(plenty, budgets={}), tmp_path / "free")
+    assert run(plenty, tmp_path / "run").rows["electrons"].equals(free.rows["electrons"])
+
+
+def test_a_scan_that_turns_out_not_to_compete_is_refused_in_the_factorial(tmp_path: Path) -> None:
+    def make(cell: Cell, settings: Mapping[str, Any]) -> Contender:
+        return replace(cell.find_contender("spiral"), role="control")
+
+    scans = (*SMALL.scans, ScanEntry("mine", "own kind"))
+    with pytest.raises(
+        ValueError, match="factorial: found 'mine', of the role 'control'; expected static and adaptive"
+    ):
+        run(replace(SMALL, scans=scans, factorial=("mine",)), tmp_path / "run", makers={"own kind": make})
+    assert not list((tmp_path / "run").rglob("scans.npz"))
+
+
+def test_other_crops_need_other_groups_in_every_fold(tmp_path: Path) -> None:
+    other = ScanEntry("other", "control", {"of": "greedy", "control": "other_crop"})
+    few = replace(SMALL, pictures=replace(SMALL.pictures, n_crops=5), seeds=(0, 2), **scans_with(other))
+    with pytest.raises(
+        ValueError, match="scan 'other': found one group in the test fold of seed 2; expected at least 2"
+    ):
+        run(few, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    complete_benchmark(replace(few, seeds=(0, 1)))
+
+
+def test_kinds_of_commands_are_named_before_pictures_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from adaptive_scan.evaluation.benchmark_presets import preset_benchmark
+
+    monkeypatch.setattr(running, "open_pictures", lambda benchmark: pytest.fail("expected no picture to be drawn"))
+    with pytest.raises(
+        ValueError, match=r"found kind 'rdpg'; expected .* adaptive_scan\.commands\.benchmarking\.MAKERS"
+    ):
+        run(preset_benchmark("full"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ScanEntry("a", "learned_path", {"n_updates": 1}),
+        ScanEntry("a", "coverage_greedy", {"n_headings": 4}),
+    ],
+)
+def test_paths_of_one_segment_are_refused_at_the_start(tmp_path: Path, entry: ScanEntry) -> None:
+    single = replace(SMALL, geometries={"1/16": ScanGeometry(16, 1, 16)}, scans=(*SMALL.scans, entry))
+    with pytest.raises(ValueError, match="scan 'a' at '1/16': geometry has 1 segment; expected at least 2"):
+        run(single, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_learned_path_and_the_actor_that_starts_from_it(tmp_path: Path) -> None:
     learning = {"n_positions": 2, "n_updates": 2, "batch_size": 2, "try_every": 1, "completer": "infill"}
     scans = (
@@ -361,17 +462,34 @@ def test_the_learned_path_and_the_actor_that_starts_from_it(tmp_path: Path) -> N
     assert contents(folder) == before
 
 
+def test_a_path_is_learned_from_a_tuned_one_and_an_actor_starts_there(tmp_path: Path) -> None:
+    learning = {"n_updates": 0, "completer": "infill"}
+    scans = (
+        *SMALL.scans,
+        ScanEntry("tuned", "tuned", {"family": "raster", "n_most": 2}),
+        ScanEntry("path", "learned_path", {"of": "tuned", **learning}),
+        ScanEntry("actor", "pathwise", {"of": "path", "n_positions": 1, "hidden_size": 4, **learning}),
+    )
+    results = run(replace(SMALL, scans=scans), tmp_path)
+    # Nothing was learned, so both are still the raster.
+    for scan in ("path", "actor"):
+        paired = pair(results.rows, "1/16", (scan, "linear"), ("tuned", "linear"))
+        np.testing.assert_array_equal(paired.first, paired.second)
+    assert select(results.rows, scan="actor")["role"].to_pylist()[0] == "adaptive"
+
+
 def test_an_actor_starts_from_learned_paths_only(tmp_path: Path) -> None:
     scans = (*SMALL.scans, ScanEntry("actor", "pathwise", {"of": "spiral"}))
-    with pytest.raises(ValueError, match="scan 'actor': found 'of' 'spiral'; expected a learned path"):
+    with pytest.raises(ValueError, match="scan 'actor' at '1/16': found 'of' 'spiral'; expected a learned path"):
         run(replace(SMALL, scans=scans), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_of_another_benchmark_is_refused(tmp_path: Path) -> None:
     run(SMALL, tmp_path / "run")
     with pytest.raises(ValueError, match=r"found a run of the identity .*; expected one of this benchmark"):
-        run(replace(SMALL, n_examples=3), tmp_path / "run")
-    run(replace(SMALL, name="another name"), tmp_path / "run")
+        run(replace(SMALL, reference="again"), tmp_path / "run")
+    run(replace(SMALL, name="another name", n_examples=3), tmp_path / "run")
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "letter.txt").touch()
     with pytest.raises(ValueError, match="found a folder with files in it; expected a new folder"):
@@ -401,6 +519,179 @@ def test_what_cannot_be_run_is_refused_before_anything_is_made(
     with pytest.raises(ValueError, match=message):
         run(replace(SMALL, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def scans_with(*entries: ScanEntry) -> dict[str, Any]:
+    return {"scans": (*SMALL.scans, ScanEntry("greedy", "coverage_greedy", {"n_headings": 4}), *entries)}
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([ScanEntry("a", "static", {"family": "grit"})], "scan 'a' at '1/16': family: found 'grit'; expected one of"),
+        ([ScanEntry("a", "static", {"n_positions": "2"})], "scan 'a': n_positions is '2'; expected a whole number"),
+        (
+            [ScanEntry("a", "static", {"family": "filling_path", "n_positions": 3})],
+            "scan 'a' at '1/16': n_positions is 3; expected a divisor of the dose, 16",
+        ),
+        ([ScanEntry("a", "tuned", {"family": "grid"})], "scan 'a' at '1/16': family: found 'grid'; expected one of"),
+        ([ScanEntry("a", "tuned", {"family": "raster", "n_most": 0})], "n_most is 0; expected at least 1"),
+        (
+            [ScanEntry("a", "learned_path", {"n_updates": -1})],
+            "scan 'a' at '1/16': n_updates is -1; expected 0 or more",
+        ),
+        ([ScanEntry("a", "learned_path", {"n_updates": True})], "scan 'a': n_updates is True; expected a whole number"),
+        (
+            [ScanEntry("a", "learned_path", {"completer": "linear"})],
+            "scan 'a': completer: found 'linear'; expected one",
+        ),
+        ([ScanEntry("a", "learned_path", {"n_positions": 5})], "n_positions is 5; expected a divisor of the dose, 16"),
+        ([ScanEntry("a", "pathwise", {"n_together": 0})], "scan 'a' at '1/16': n_together is 0; expected at least 1"),
+        ([ScanEntry("a", "pathwise", {"of": "again"})], "found 'of' 'again'; expected a learned path"),
+        (
+            [ScanEntry("g", "coverage_greedy"), ScanEntry("a", "learned_path", {"of": "g"})],
+            "found 'of' 'g' of kind 'coverage_greedy'; expected a static or a tuned scan",
+        ),
+        ([ScanEntry("a", "learned_path", {"of": "again", "n_positions": 2})], "n_positions is 2 beside 'of'"),
+        (
+            [ScanEntry("p", "learned_path", {"n_positions": 2}), ScanEntry("a", "pathwise", {"of": "p"})],
+            "scan 'a' at '1/16': n_positions is None; expected that of 'p', 2",
+        ),
+        (
+            [ScanEntry("a", "coverage_greedy", {"widest_turn": 9})],
+            "widest_turn is 9.0; expected more than 0 and at most",
+        ),
+        ([ScanEntry("a", "variance_greedy", {"exploration": -1})], "scan 'a' at '1/16': exploration"),
+        ([ScanEntry("a", "gradient_following", {"completer": "cubic"})], "scan 'a' at '1/16': .*'cubic'; expected"),
+        ([ScanEntry("a", "look_ahead_oracle", {"n_headings": 0})], "scan 'a' at '1/16': n_headings is 0; expected"),
+        ([ScanEntry("a", "control", {"of": "greedy", "control": "late"})], "scan 'a': control: found 'late'; expected"),
+        (
+            [ScanEntry("a", "control", {"of": "spiral", "control": "constant"})],
+            "scan 'a' at '1/16': found 'of' 'spiral', of the kind 'static'; expected an adaptive scan",
+        ),
+        (
+            [ScanEntry("a", "control", {"of": "greedy", "control": "delayed", "n_segments": 0})],
+            "scan 'a' at '1/16': n_segments is 0; expected a delay",
+        ),
+        (
+            [ScanEntry("a", "control", {"of": "greedy", "control": "constant", "n_segments": 1})],
+            "scan 'a': found the setting 'n_segments' of the control 'constant'; expected some of of, control, value",
+        ),
+        ([ScanEntry("a", "dense")], "scan 'a' at '1/16': .*; expected"),
+        (
+            [ScanEntry("a", "control", {"of": "greedy", "control": "constant", "value": float("nan")})],
+            "scan 'a': found settings that no JSON has",
+        ),
+    ],
+)
+def test_values_of_settings_are_refused_before_anything_is_made(
+    tmp_path: Path, entries: list[ScanEntry], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        run(replace(SMALL, **scans_with(*entries)), tmp_path / "run")
+    assert "; expected " in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_denoisers_are_known(tmp_path: Path) -> None:
+    noisy = replace(SMALL, acquisition="low-dose", **scans_with(ScanEntry("a", "dense", {"methods": ["magic"]})))
+    with pytest.raises(ValueError, match="scan 'a' at '1/16': methods: found 'magic'; expected one of none, gaussian"):
+        run(noisy, tmp_path / "run")
+
+
+def test_defaults_count_in_the_identity_and_are_in_the_files(tmp_path: Path) -> None:
+    from adaptive_scan.evaluation.keyword_makers import KeywordMaker
+
+    def make(cell: Cell, *, pitch: float = 2) -> Contender:
+        return replace(static_contenders(["grid"])[0], name="ignored")
+
+    def changed(cell: Cell, *, pitch: float = 4) -> Contender:
+        return make(cell, pitch=pitch)
+
+    silent = replace(SMALL, scans=(*SMALL.scans, ScanEntry("mine", "own kind")))
+    results = run(silent, tmp_path / "run", makers={"own kind": KeywordMaker(make)})
+    assert results.description["scans"][-1]["settings"] == {"pitch": 2}
+    assert Benchmark.read(tmp_path / "run" / "benchmark.json").scans[-1].settings == {"pitch": 2}
+    said = replace(SMALL, scans=(*SMALL.scans, ScanEntry("mine", "own kind", {"pitch": 2})))
+    assert run(said, tmp_path / "run", makers={"own kind": KeywordMaker(make)}).identity == results.identity
+    with pytest.raises(ValueError, match="found a run of the identity"):
+        run(silent, tmp_path / "run", makers={"own kind": KeywordMaker(changed)})
+    content = benchmark_content(results.description)
+    assert Benchmark.from_dict(content).identity == results.identity
+
+
+def test_the_description_is_a_benchmark_and_what_was_found(finished: tuple[Results, Path]) -> None:
+    results, folder = finished
+    again = Benchmark.from_dict(benchmark_content(results.description))
+    assert again.split == BENCHMARK.split
+    assert again.identity == results.identity
+    beside = {"best_static", "groups_by_seed", "skipped", "versions"}
+    assert set(results.description) - set(benchmark_content(results.description)) == beside
+    assert json.loads((folder / "versions.json").read_text()) == results.description["versions"]
+    (versions,) = results.description["versions"]
+    assert (versions["device"], len(versions["adaptive_scan_files"])) == ("cpu", 64)
+
+
+def test_a_run_that_goes_on_with_something_else_says_so_and_keeps_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "__version__", "0.0.1")
+        patch.setattr(running, "_hash_of_package", lambda: "1" * 64)
+        run(SMALL, tmp_path / "run", made_with={"mine:flat": "a" * 64})
+        run(SMALL, tmp_path / "run", made_with={"mine:flat": "a" * 64})
+        assert capsys.readouterr().out == ""
+        patch.setattr(running, "__version__", "0.0.2")
+        run(SMALL, tmp_path / "run", made_with={"mine:flat": "b" * 64})
+    assert capsys.readouterr().out == (
+        "note: the run goes on with adaptive_scan 0.0.2 (before: 0.0.1), "
+        "mine:flat bbbbbbbbbbbb (before: aaaaaaaaaaaa)\n"
+    )
+    found = run(SMALL, tmp_path / "run").description["versions"]
+    assert [each["adaptive_scan"] for each in found] == ["0.0.1", "0.0.2", running.__version__]
+    assert [each.get("mine:flat", "none")[0] for each in found] == ["a", "b", "n"]
+    assert "mine:flat none (before: bbbbbbbbbbbb)" in capsys.readouterr().out
+
+
+def test_a_run_of_one_set_of_versions_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(SMALL, tmp_path / "run").description["versions"][0]
+    (tmp_path / "run" / "versions.json").write_text(json.dumps({**first, "device": "cuda"}))
+    found = run(SMALL, tmp_path / "run").description["versions"]
+    assert [each["device"] for each in found] == ["cuda", "cpu"]
+    assert capsys.readouterr().out == "note: the run goes on with device cpu (before: cuda)\n"
+
+
+def test_seeds_are_shared_in_two_calls_each_and_keep_their_timings(tmp_path: Path) -> None:
+    shared, folder = replace(SMALL, seeds=(0, 1)), tmp_path / "run"
+    assert run(shared, folder, only_seeds=[0]) is None
+    first = (folder / "timings" / "seed0.json").read_bytes()
+    assert set(json.loads(first)) == {name for name in json.loads(first) if name.startswith("seed 0")} != set()
+    # All are prepared now, so that this call compares its seed as well.
+    assert run(shared, folder, only_seeds=[1]) is None
+    assert (folder / "timings" / "seed0.json").read_bytes() == first
+    assert list((folder / "rows").iterdir()) == [folder / "rows" / "seed1"]
+    results = run(shared, folder, only_seeds=[0])
+    assert set(results.rows["seed"].to_pylist()) == {0, 1}
+    parts = [json.loads((folder / "timings" / f"seed{seed}.json").read_text()) for seed in (0, 1)]
+    assert json.loads((folder / "timings.json").read_text()) == {**parts[0], **parts[1]}
+    assert len(parts[0]) == len(parts[1]) + 1  # the examples
+
+
+def test_timings_of_a_process_are_not_lost_by_another(tmp_path: Path) -> None:
+    from adaptive_scan.evaluation.stages import RunFolder, Stage, run_stages
+
+    files = RunFolder(tmp_path)
+
+    def touch(seed: int) -> Stage:
+        return Stage(f"of {seed}", tmp_path / f"done{seed}", lambda: None)
+
+    def meanwhile() -> None:
+        run_stages({1: [touch(1)]}, files, progress=False, title="")
+
+    run_stages({0: [touch(0), Stage("long", tmp_path / "long", meanwhile)]}, files, progress=False, title="")
+    assert set(json.loads(files.timings(0).read_text())) == {"of 0", "long"}
+    assert set(json.loads(files.timings(1).read_text())) == {"of 1"}
 
 
 def test_ones_own_completer_takes_part(tmp_path: Path) -> None:

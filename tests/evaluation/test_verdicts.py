@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -90,11 +91,11 @@ def test_completers_are_named(first: tuple[str, str], second: tuple[str, str], p
 
 def test_kinds_of_pictures_that_differ_are_named() -> None:
     by_content = {
-        "lattice": (0.99, (0.97, 1.01), 5),
-        "single atoms": (0.98, (0.95, 1.02), 4),
-        "particles": (0.9, (0.88, 0.92), 8),
-        "soft_objects": (1.03, (1.01, 1.05), 3),
-        "other": (0.9, None, 2),
+        "lattice": (0.99, (0.97, 1.01), 6, NOT_SHOWN),
+        "single atoms": (0.98, (0.95, 1.02), 6, NOT_SHOWN),
+        "particles": (0.9, (0.88, 0.92), 8, LOWERS),
+        "soft_objects": (1.03, (1.01, 1.05), 9, RAISES),
+        "other": (0.9, None, 2, NOT_SHOWN),
     }
     assert sentence(replace(SHOWN, by_content=by_content)).partition("; ")[2] == (
         "not shown on lattices and single atoms; raises it by 3% [1, 5] on soft objects; "
@@ -105,12 +106,56 @@ def test_kinds_of_pictures_that_differ_are_named() -> None:
     assert "soft objects" not in sentence(worse)
 
 
+def test_an_interval_without_one_is_not_enough_to_say_the_opposite_of_a_kind() -> None:
+    by_content = {"soft_objects": (1.03, (1.01, 1.05), 6, NOT_SHOWN)}
+    assert sentence(replace(SHOWN, by_content=by_content)).endswith("; not shown on soft objects")
+
+
+def test_seeds_must_agree() -> None:
+    assert decide((0.9, 0.95), 0.01, 0.9, [0.8, 0.9, 0.99]) == LOWERS
+    assert decide((0.9, 0.95), 0.01, 0.9, [0.8, 0.9, 1.001]) == NOT_SHOWN
+    assert decide((1.1, 1.2), 0.01, -0.9, [1.3, 1.01]) == RAISES
+    assert decide((1.1, 1.2), 0.01, -0.9, [1.3, 1.0]) == NOT_SHOWN
+    assert decide((0.9, 0.95), 0.01, 0.9, [0.8, None]) == NOT_SHOWN
+
+
+@pytest.mark.parametrize(
+    ("changes", "ending"),
+    [
+        (
+            {"p_holm": 0.2, "effect_size": 0.4},
+            "corrected p = 0.2; the mean over all crops falls, but the test over specimens does not bear it out; "
+            "with 13 specimens the test finds a difference of 3% four times in five",
+        ),
+        (
+            {"p_holm": 0.2, "effect_size": -0.4},
+            "corrected p = 0.2; the mean over all crops falls, but most specimens rise; "
+            "with 13 specimens the test finds a difference of 3% four times in five",
+        ),
+        (
+            {"ratio_ci95": (0.9, 1.02)},
+            "corrected p = 0.01; most specimens fall, but the interval of the mean over all crops holds no change",
+        ),
+        (
+            {"p_holm": 0.0002, "effect_size": -0.9},
+            "corrected p below 0.001; the mean over all crops falls, but most specimens rise",
+        ),
+        (
+            {"by_seed": {f"seed {n}": (ratio, None, 4, NOT_SHOWN) for n, ratio in enumerate((0.9, 0.95, 1.1))}},
+            "corrected p = 0.01; the seeds disagree: it is lower in 2 of 3",
+        ),
+    ],
+)
+def test_the_half_of_a_verdict_that_is_missing_is_named(changes: dict[str, Any], ending: str) -> None:
+    assert sentence(replace(SHOWN, verdict=NOT_SHOWN, **changes)).endswith(f", {ending}")
+
+
 def test_what_is_not_shown_comes_with_what_could_have_been() -> None:
-    weak = replace(SHOWN, ratio=0.99, ratio_ci95=(0.97, 1.01), p_holm=0.314, verdict=NOT_SHOWN)
+    weak = replace(SHOWN, ratio=0.99, ratio_ci95=(0.97, 1.01), p_holm=0.314, verdict=NOT_SHOWN, family_size=12)
     assert sentence(weak) == (
         "pathwise is not shown to change the loss against learned_path at 1/23 (shared generator): "
         "lower by 1% [-1, 3], corrected p = 0.31; "
-        "with 13 specimens a single test finds a difference of 3% four times in five"
+        "with 13 specimens the test, corrected for 12 comparisons, finds a difference of 3% four times in five"
     )
     higher = replace(weak, ratio=1.03, ratio_ci95=(0.96, 1.1), p_holm=1.0)
     assert ": higher by 3% [-4, 10], corrected p = 1;" in sentence(higher)
@@ -121,9 +166,13 @@ def test_what_is_not_shown_comes_with_what_could_have_been() -> None:
     [(1, "1 specimen is too few to show any difference"), (5, "5 specimens are too few to show any difference")],
 )
 def test_too_few_specimens_are_said_to_be(n_groups: int, ending: str) -> None:
-    few = replace(SHOWN, n_groups=n_groups, ratio_ci95=None, minimum_detectable_ratio=None, verdict=NOT_SHOWN)
+    few = replace(
+        SHOWN, n_groups=n_groups, p_holm=0.5, ratio_ci95=None, minimum_detectable_ratio=None, verdict=NOT_SHOWN
+    )
     assert sentence(few).endswith(f"; {ending}")
     assert "lower by 4%," in sentence(few)
+    among = ending.replace("any difference", "anything among 12 comparisons")
+    assert sentence(replace(few, family_size=12)).endswith(f"; {among}")
 
 
 def test_equal_losses_and_losses_of_zero_are_said_to_be() -> None:

@@ -161,6 +161,25 @@ def test_adaptive_scans_see_their_own_crops(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(positions[:, 7, 1], crops[members, 0, 0], rtol=1e-6)
 
 
+def test_what_was_measured_stays_with_its_scan(rng: np.random.Generator) -> None:
+    crops = np.arange(20.0, dtype=np.float32)[:, None, None] * np.ones((48, 48), np.float32)
+
+    def measured(seen: np.ndarray, _: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros((len(seen), 100, 2)), seen[:, 0, :1] * np.ones(100, np.float32)
+
+    scans = draw_scans(["adaptive", "spiral"], GEOMETRY, 20, rng, paths={"adaptive": measured}, crops=crops)
+    for drawn, indices in ((scans, np.arange(20)), (scans.shared(slice(1, None, 2)), np.arange(1, 20, 2))):
+        ((members, positions),) = drawn.groups
+        values = drawn.values[positions.shape[1]]
+        is_adaptive = drawn.families[members] == 0
+        assert 0 < is_adaptive.sum() < len(members)
+        np.testing.assert_array_equal(values[is_adaptive, 5], indices[members][is_adaptive])
+        assert np.isnan(values[~is_adaptive]).all()
+    wrong = {"adaptive": lambda crops, _: (np.zeros((len(crops), 100, 2)), np.full((len(crops), 100), np.nan))}
+    with pytest.raises(ValueError, match=r"values of shape \(2, 100\); expected finite \(2, 100\)"):
+        draw_scans(["adaptive"], GEOMETRY, 2, rng, paths=wrong, crops=crops[:2])
+
+
 def test_adaptive_scans_are_refused_without_path_crops_or_dose(rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match="scans holds 'adaptive'; expected some of polygonal_spiral"):
         draw_scans(["adaptive"], GEOMETRY, 2, rng)

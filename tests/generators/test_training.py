@@ -496,6 +496,29 @@ def test_adaptive_paths_see_the_crops_they_scan(crops: ArrayCrops) -> None:
         GeneratorTrainer(network, crops, GEOMETRY, settings)
 
 
+def test_what_a_path_maker_measured_is_what_the_network_is_shown(crops: ArrayCrops) -> None:
+    """The noise that a path was chosen in, and no other; scans that are not measured yet are measured as ever."""
+    shown: list[np.ndarray] = []
+
+    def look(seen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        positions = np.broadcast_to(np.indices((4, 6)).reshape(2, 24).T, (len(seen), 24, 2)).astype(np.float32)
+        shown.append(rng.uniform(-1, 1, (len(seen), 24)).astype(np.float32))
+        return positions, shown[-1]
+
+    settings = dataclasses.replace(SETTINGS, scans=("adaptive", "spiral"), batch_size=12, augment=False)
+    network = make_generator("unet", seed=0, n_channels=4, n_levels=2)
+    paths = {"adaptive": look}
+    trainer = GeneratorTrainer(network, crops, GEOMETRY, settings, acquisition="low-dose", paths=paths)
+    batch = trainer.draw_batch()
+    is_adaptive = np.array(batch.families) == "adaptive"
+    assert 0 < is_adaptive.sum() < 12
+    scans = batch.partial_scans.numpy()
+    np.testing.assert_allclose(scans[is_adaptive, 0, :4, :6].reshape(-1, 24), shown[0], atol=1e-6)
+    others = scans[~is_adaptive]
+    assert np.isfinite(others).all()
+    assert (others[:, 1].sum((1, 2)) > 10).all()
+
+
 class _Layer(nn.Module):
     """A completer of one normalised convolution."""
 

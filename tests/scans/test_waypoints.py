@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,3 +38,22 @@ def test_the_path_to_waypoints_is_differentiable_in_them() -> None:
     start = torch.zeros(1, 2, dtype=torch.float64)
     waypoints = torch.tensor([[[1.0, 1.0], [9.0, 2.0], [5.0, 5.0]]], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda where: walk(start, where, geometry), waypoints)
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-9, 1e-5])
+def test_a_waypoint_that_is_reached_already_keeps_the_direction_and_gradients_finite(off: float) -> None:
+    geometry = ScanGeometry(32, 5, 2, spacing=(0.5, 3.0))
+    start = torch.tensor([[4.0, 4.0]], dtype=torch.float64, requires_grad=True)
+    ways = [[4.0, 4.0 + off], [5.0, 6.0], [5.0, 6.0 + off], [9.0, 9.0]]
+    waypoints = torch.tensor([ways], dtype=torch.float64, requires_grad=True)
+    corners = walk(start, waypoints, geometry)
+    # The first goes down the rows, the third on as the second; both as far as the shortest segment.
+    assert corners[0, 0].tolist() == [5.0, 4.0]
+    torch.testing.assert_close(corners[0, 1], torch.tensor([5.0, 6.0], dtype=torch.float64))
+    torch.testing.assert_close(corners[0, 2], torch.tensor([5.0, 7.0], dtype=torch.float64))
+    corners.square().sum().backward()
+    for gradient in (start.grad, waypoints.grad):
+        assert gradient is not None
+        assert torch.isfinite(gradient).all()
+        assert gradient.abs().max() < 1e3
+    assert (waypoints.grad[0, [0, 2]] == 0).all()
