@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
 
 import torch
@@ -205,7 +206,13 @@ def standard_deviation_loss(completions: Tensor, targets: Tensor) -> Tensor:
     return (_standard_deviations(targets) - _standard_deviations(completions)).abs()
 
 
-_LOSSES = (sobel_loss, local_whitening_loss, fourier_loss, mean_loss, standard_deviation_loss)
+_LOSSES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+    sobel_loss,
+    local_whitening_loss,
+    fourier_loss,
+    mean_loss,
+    standard_deviation_loss,
+)
 
 
 @dataclass(frozen=True)
