@@ -7,8 +7,7 @@ restore single-shot electron microscopy images".
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 
 import torch
