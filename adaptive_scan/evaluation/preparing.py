@@ -17,7 +17,7 @@ from adaptive_scan.evaluation import metrics
 from adaptive_scan.evaluation.bank import CutCrops, PictureBank
 from adaptive_scan.evaluation.benchmark import COMPETING_ROLES, DENSE, Benchmark, ScanEntry, check_competing
 from adaptive_scan.evaluation.cells import Cell, ScanMaker
-from adaptive_scan.evaluation.contenders import Contender
+from adaptive_scan.evaluation.contenders import VALIDATION, Contender
 from adaptive_scan.evaluation.dense import DenseRaster
 from adaptive_scan.evaluation.fitting import fine_tune, train_base, train_predictor
 from adaptive_scan.evaluation.folds import Fold, make_fold
@@ -244,7 +244,8 @@ class CellStages:
 
     def _validation_loss(self, scan: str) -> float:
         cut = self.of_seed.validation
-        measured = measure_all(self.contender(scan), cut, self.geometry, self.setting.instrument, self.seed)
+        instrument = self.setting.instrument
+        measured = measure_all(self.contender(scan), cut, self.geometry, instrument, self.seed, stream=VALIDATION)
         scans = partial_scans(measured.values, measured.positions, self.geometry.image_size)
         completions = complete_all("base", self.of_seed.base, scans)
         return float(metrics.loss(completions, cut.targets).mean())

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from adaptive_scan.evaluation import Contender, compare_scans, running, scoring, static_contenders
+from adaptive_scan.acquisition import make_instrument
+from adaptive_scan.evaluation import Contender, compare_scans, loss, running, scoring, static_contenders
 from adaptive_scan.evaluation.bank import open_pictures
 from adaptive_scan.evaluation.benchmark import (
     Benchmark,
@@ -22,14 +23,16 @@ from adaptive_scan.evaluation.benchmark import (
     benchmark_content,
 )
 from adaptive_scan.evaluation.cells import Cell
+from adaptive_scan.evaluation.contenders import VALIDATION
 from adaptive_scan.evaluation.fitting import SameCrops
 from adaptive_scan.evaluation.folds import make_fold
+from adaptive_scan.evaluation.judging import complete_all, measure_all
 from adaptive_scan.evaluation.result_files import ResultsFileError, load_results
 from adaptive_scan.evaluation.results import METRIC_COLUMNS, SCHEMA, Results, pair, select
 from adaptive_scan.evaluation.running import complete_benchmark, run_benchmark
-from adaptive_scan.generators import read_generator_header
+from adaptive_scan.generators import load_generator, read_generator_header
 from adaptive_scan.micrographs import ArrayCrops
-from adaptive_scan.scans import ScanGeometry
+from adaptive_scan.scans import ScanGeometry, partial_scans
 
 GEOMETRY = ScanGeometry(16, 4, 4, (1.0, 3.0))
 BENCHMARK = Benchmark(
@@ -460,6 +463,23 @@ def test_the_learned_path_and_the_actor_that_starts_from_it(tmp_path: Path) -> N
         file.unlink()
     run(benchmark, folder)
     assert contents(folder) == before
+
+
+def test_static_scans_are_validated_under_noise_that_no_test_crop_meets(finished: tuple[Results, Path]) -> None:
+    folder = finished[1]
+    benchmark, bank = open_pictures(Benchmark.read(folder / "benchmark.json"))
+    cut = bank.cut(make_fold(bank.groups, 0, n_folds=3).validation)
+    base = load_generator(folder / "seed0" / "base.safetensors").eval()
+    found = json.loads((folder / "seed0" / "1%2F16" / "validation.json").read_text())["spiral"]
+
+    def loss_under(stream: int) -> float:
+        (spiral,), instrument = static_contenders(["spiral"]), make_instrument(benchmark.acquisition)
+        measured = measure_all(spiral, cut, GEOMETRY, instrument, 0, stream=stream)
+        partial = partial_scans(measured.values, measured.positions, GEOMETRY.image_size)
+        return float(loss(complete_all("base", base, partial), cut.targets).mean())
+
+    assert found == pytest.approx(loss_under(VALIDATION), rel=1e-6)
+    assert found != pytest.approx(loss_under(0), rel=1e-3)
 
 
 def test_a_path_is_learned_from_a_tuned_one_and_an_actor_starts_there(tmp_path: Path) -> None:
