@@ -197,10 +197,12 @@ def _series_styles(context: _Context) -> dict[str, dict[str, str]]:
 
 
 def _coverage_plates(context: _Context) -> Iterator[Plate]:
+    styles = context.foremost(MOST_CURVES, fill=False)
     losses: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for summary in context.analysis.summaries:
         coverage, loss = summary.metrics["coverage"], summary.metrics["loss"]
-        if context.styles[summary.scan].role != "dense" and coverage is not None and loss is not None:
+        is_drawn = summary.scan in styles and context.styles[summary.scan].role != "dense"
+        if is_drawn and coverage is not None and loss is not None:
             losses.setdefault(summary.completer, {}).setdefault(summary.scan, []).append((coverage, loss))
     if not any(len(points) > 1 for by_scan in losses.values() for points in by_scan.values()):
         return
@@ -208,9 +210,9 @@ def _coverage_plates(context: _Context) -> Iterator[Plate]:
         "Mean loss of each scan at the geometries against the share of the pixels that it measured, both axes "
         "logarithmic, one panel for each completer. Solid lines adapt, broken ones are static, dotted ones oracles and "
         "dash-dotted ones controls. "
-    ) + _NO_CONTENDERS
+    ) + f"{_NO_CONTENDERS}{_left_out_of_curves(context, styles)}"
     alternative = "Lines of mean loss against coverage for each scan; the numbers are in the table of all means."
-    yield Plate("coverage", "coverage", caption, alternative, coverage_figure(losses, context.styles), is_drawing=True)
+    yield Plate("coverage", "coverage", caption, alternative, coverage_figure(losses, styles), is_drawing=True)
 
 
 def _example_plates(context: _Context) -> Iterator[Plate]:
@@ -240,6 +242,16 @@ def _left_out(context: _Context, shown: Mapping[str, ScanStyle]) -> str:
     """That a figure does not show all scans, where it does not."""
     n_hidden = len(context.styles) - len(shown)
     return f" Of {len(context.styles)} scans {len(shown)} are drawn; the tables have all." if n_hidden else ""
+
+
+def _left_out_of_curves(context: _Context, shown: Mapping[str, ScanStyle]) -> str:
+    """Which scans a figure of curves shows, where it does not show all."""
+    if len(shown) == len(context.styles):
+        return ""
+    return (
+        f" Of {len(context.styles)} scans only the reference, the best static scan, the learned path and the trained "
+        f"actors are drawn, at most {MOST_CURVES}; the tables have all."
+    )
 
 
 def _first_sums(context: _Context, geometry: str) -> dict[str, tuple[str, str, str]]:
@@ -300,11 +312,7 @@ def _curve_plates(context: _Context) -> Iterator[Plate]:
         "Solid lines adapt, broken ones are static, dotted ones oracles, dash-dotted ones controls; hollow markers are "
         "no contenders."
     )
-    if len(styles) < len(context.styles):
-        lines += (
-            f" Of {len(context.styles)} scans only the reference, the best static scan, the learned path and the "
-            f"trained actors are drawn, at most {MOST_CURVES}; the tables have all."
-        )
+    lines += _left_out_of_curves(context, styles)
     if any(style.role == "dense" for style in styles.values()):
         lines += " A scan of every pixel has a completer of its own and stands in all panels."
     if any(np.count_nonzero(part.distance_pixels) > 1 for part in sums.values()):

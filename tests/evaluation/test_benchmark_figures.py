@@ -129,6 +129,19 @@ def test_many_scans_leave_curves_and_examples_legible(many: list[Plate]) -> None
     assert "Of 18 scans 11 are drawn" in example.caption
 
 
+def test_many_scans_leave_coverages_legible() -> None:
+    rng = np.random.default_rng(0)
+    scans = ["spiral", *(f"static {index}" for index in range(14)), "pathwise"]
+    losses = {(name, scan, "shared"): nested_losses(rng, n_seeds=1) for name in ("1/23", "1/46") for scan in scans}
+    described = {"factorial": ["pathwise"], "best_static": {"1/23": "static 3", "1/46": "static 3"}}
+    results = synthetic_results(losses, description=described)
+    plates = benchmark_plates(results, analyse(results, n_resamples=20))
+    (plate,) = (plate for plate in plates if plate.section == "coverage")
+    drawn = [line for line in plate.figure.axes[0].lines if len(line.get_xdata()) == 2]
+    assert len(drawn) == 3
+    assert "Of 16 scans only the reference" in plate.caption
+
+
 def test_large_matrices_of_win_rates_have_a_figure_each(many: list[Plate]) -> None:
     assert [plate.name for plate in many if plate.section == "wins"] == ["wins_1-23_shared", "wins_1-23"]
     for plate in many:
