@@ -23,6 +23,10 @@ class BenchmarkConfig:
     out: Path | None = None
     """Folder for the results; one that has a part of them is gone on with. Without it one under runs/, named after the
     benchmark, so that the same command goes on."""
+    micrographs: Path | None = None
+    """Where the benchmark's micrographs lie here, if not where the file says. They have to be the same pictures."""
+    groups: Path | None = None
+    """Where the CSV of their groups lies here, if not where the file says or beside --micrographs."""
     policy: tuple[str, ...] = ()
     """Further policies, each as package.module:factory; the factory is called without arguments. They make it another
     benchmark, which needs another --out."""

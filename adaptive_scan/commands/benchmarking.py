@@ -162,7 +162,8 @@ def run(config: BenchmarkConfig) -> Results | None:
     """
     device = make_device(config.device)
     use_threads(config.n_threads)
-    benchmark = with_own(Benchmark.read(config.benchmark), config.policy, config.completer)
+    benchmark = found_at(Benchmark.read(config.benchmark), config.micrographs, config.groups)
+    benchmark = with_own(benchmark, config.policy, config.completer)
     judges = [name for name in benchmark.completers if ":" in name]
     completers = {name: load_completer(name, image_size=benchmark.image_size, device=device)[1] for name in judges}
     out = Path("runs") / config.benchmark.stem if config.out is None else config.out
@@ -203,6 +204,28 @@ def _asking_for_another_folder(config: BenchmarkConfig) -> Iterator[None]:
         given = [option for option in ("policy", "completer") if getattr(config, option)]
         why = f": --{' and --'.join(given)} made it another benchmark" if given else ""
         raise InputError(f"{error}; give another --out{why}") from error
+
+
+def found_at(benchmark: Benchmark, micrographs: Path | None, groups: Path | None) -> Benchmark:
+    """A benchmark whose micrographs lie elsewhere than its file says; its identity stays.
+
+    Args:
+        benchmark: The benchmark of the file.
+        micrographs: Their file or folder here; None leaves both places.
+        groups: CSV of their groups here; None where it lies beside them.
+
+    Raises:
+        InputError: If the benchmark has no micrographs, or groups are named without them.
+    """
+    if micrographs is None:
+        if groups is not None:
+            raise InputError(f"--groups: found {groups} without --micrographs; expected both")
+        return benchmark
+    if benchmark.pictures.micrographs is None:
+        raise InputError(f"--micrographs: found {micrographs}; expected none, for this benchmark makes its pictures")
+    csv = None if groups is None else str(groups)
+    pictures = dataclasses.replace(benchmark.pictures, micrographs=str(micrographs), groups=csv)
+    return dataclasses.replace(benchmark, pictures=pictures)
 
 
 def with_own(benchmark: Benchmark, policies: Sequence[str], completers: Sequence[str]) -> Benchmark:

@@ -12,7 +12,16 @@ from adaptive_scan import commands
 from adaptive_scan.commands import benchmarking
 from adaptive_scan.commands.benchmark_config import is_about_benchmarks, parse_benchmark
 from adaptive_scan.commands.errors import run_command
-from adaptive_scan.evaluation.benchmark import Benchmark, GeneratorPlan, PictureSettings, ScanEntry, SplitSettings
+from adaptive_scan.evaluation.benchmark import (
+    DENSE,
+    Benchmark,
+    GeneratorPlan,
+    PictureSettings,
+    ScanEntry,
+    SplitSettings,
+)
+from adaptive_scan.evaluation.keyword_makers import resolve_scans
+from adaptive_scan.evaluation.making import RASTER_MAKER, SCAN_KINDS
 from adaptive_scan.evaluation.result_files import load_results
 from adaptive_scan.evaluation.running import complete_benchmark, run_benchmark
 from adaptive_scan.scans import ScanGeometry
@@ -100,6 +109,46 @@ def test_a_benchmark_runs_to_its_report(file: Path, tmp_path: Path, capsys: pyte
     assert compare("--report", out) == 0
     assert (out / "analysis.json").read_bytes() == before
     assert (out / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((Path(__file__).parents[2] / "benchmarks" / "comparisons").glob("*.json")),
+    ids=lambda path: path.stem,
+)
+def test_published_benchmarks_say_everything(path: Path) -> None:
+    benchmark = Benchmark.read(path)
+    known = {**SCAN_KINDS, **benchmarking.MAKERS, DENSE: RASTER_MAKER}
+    assert resolve_scans(benchmark, known).to_dict() == benchmark.to_dict()
+    assert benchmark.pictures.micrographs is None or len(benchmark.pictures.fingerprint or "") == 64
+
+
+def test_micrographs_may_lie_elsewhere_than_the_file_says(
+    tmp_path: Path,
+    write_micrographs: Callable[..., Path],
+    complaint: Callable[[], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pictures = write_micrographs(tmp_path / "pictures", n=6, side=70)
+    there = replace(TINY, pictures=PictureSettings(micrographs=str(pictures), crops_per_micrograph=2))
+    written = complete_benchmark(there)[0]
+    elsewhere = pictures.rename(tmp_path / "elsewhere")
+    written.write(tmp_path / "b.json")
+    assert compare(tmp_path / "b.json", "--out", tmp_path / "out") == 2
+    assert str(pictures) in complaint()
+    assert compare(tmp_path / "b.json", "--out", tmp_path / "out", "--micrographs", elsewhere) == 0
+    assert load_results(tmp_path / "out").identity == written.identity
+    capsys.readouterr()
+    others = write_micrographs(tmp_path / "others", n=5, side=70)
+    assert compare(tmp_path / "b.json", "--out", tmp_path / "other", "--micrographs", others) == 2
+    assert "found other pictures or groups at" in complaint()
+    assert compare(tmp_path / "b.json", "--out", tmp_path / "other", "--groups", "g.csv") == 2
+    assert complaint() == "error: --groups: found g.csv without --micrographs; expected both"
+
+
+def test_pictures_that_are_made_have_no_place(file: Path, complaint: Callable[[], str]) -> None:
+    assert compare(file, "--micrographs", "pictures") == 2
+    assert complaint() == ("error: --micrographs: found pictures; expected none, for this benchmark makes its pictures")
 
 
 def test_the_folder_is_named_after_the_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
