@@ -215,11 +215,14 @@ def found_at(benchmark: Benchmark, micrographs: Path | None, groups: Path | None
         groups: CSV of their groups here; None where it lies beside them.
 
     Raises:
-        InputError: If the benchmark has no micrographs, or groups are named without them.
+        InputError: If there is nothing where the benchmark has its micrographs, it has none, or groups are named alone.
     """
     if micrographs is None:
         if groups is not None:
             raise InputError(f"--groups: found {groups} without --micrographs; expected both")
+        place = benchmark.pictures.micrographs
+        if place is not None and not Path(place).exists():
+            raise InputError(f"{place}: found no micrographs where the benchmark says; expected --micrographs PATH")
         return benchmark
     if benchmark.pictures.micrographs is None:
         raise InputError(f"--micrographs: found {micrographs}; expected none, for this benchmark makes its pictures")
