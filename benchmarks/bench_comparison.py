@@ -29,10 +29,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adaptive_scan.agents import RDPG
+from adaptive_scan.benchmark.definition import Benchmark, GeneratorPlan, PictureSettings, ScanEntry, SplitSettings
+from adaptive_scan.benchmark.run import run_benchmark
 from adaptive_scan.envs import PartialScanVecEnv
 from adaptive_scan.evaluation import Contender, compare_scans, static_contenders
-from adaptive_scan.evaluation.benchmark import Benchmark, GeneratorPlan, PictureSettings, ScanEntry, SplitSettings
-from adaptive_scan.evaluation.running import run_benchmark
 from adaptive_scan.generators import Completer, make_completer, make_generator
 from adaptive_scan.scans import PRESETS
 from adaptive_scan.specimens import procedural_crops

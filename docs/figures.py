@@ -46,16 +46,16 @@ SPECIMEN, SPECIMEN_SEED = "lattice", 3
 
 def static_scans_figure() -> Figure:
     """All static scans at the dose of ``ede96``, coloured by the order in which positions are measured."""
-    size, dose = GEOMETRY.image_size, GEOMETRY.dose
-    paths = {name: static_scan(name, dose, size, np.random.default_rng(SEED)) for name in STATIC_SCANS}
-    paths["polygonal_spiral"] = GEOMETRY.path(polygonal_spiral(GEOMETRY)[None]).reshape(dose, 2)
+    size, n_positions = GEOMETRY.image_size, GEOMETRY.n_positions_total
+    paths = {name: static_scan(name, n_positions, size, np.random.default_rng(SEED)) for name in STATIC_SCANS}
+    paths["polygonal_spiral"] = GEOMETRY.path(polygonal_spiral(GEOMETRY)[None]).reshape(n_positions, 2)
     headings, spacings = filling_path(PRESETS["wide96"])
-    paths["filling_path of wide96"] = PRESETS["wide96"].path(headings[None], spacings[None]).reshape(dose, 2)
+    paths["filling_path of wide96"] = PRESETS["wide96"].path(headings[None], spacings[None]).reshape(n_positions, 2)
     figure, panels = _panels(-(-len(paths) // N_COLUMNS), N_COLUMNS, side=1.5, head=0.2)
     for axes in panels.flat[len(paths) :]:
         axes.set_axis_off()
     for axes, (name, positions) in zip(panels.flat, paths.items(), strict=False):
-        axes.scatter(positions[:, 1], positions[:, 0], c=np.arange(dose), s=2.0, cmap="plasma", linewidths=0)
+        axes.scatter(positions[:, 1], positions[:, 0], c=np.arange(n_positions), s=2.0, cmap="plasma", linewidths=0)
         axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal", facecolor="0.93")
         axes.set_title(name.replace("_", " "), fontsize=8, pad=3)
     return figure

@@ -23,8 +23,9 @@ import tyro
 from rich.console import Console
 from scipy.spatial import cKDTree
 
-from adaptive_scan.evaluation import Comparison, Contender, compare_scans, comparison_table, static_contenders
+from adaptive_scan.evaluation import Comparison, Contender, compare_scans, static_contenders
 from adaptive_scan.generators import NearestCompleter
+from adaptive_scan.report import comparison_table
 from adaptive_scan.scans import PRESETS, ScanGeometry, polygonal_spiral
 from adaptive_scan.specimens import procedural_crops
 

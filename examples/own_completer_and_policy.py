@@ -34,14 +34,7 @@ from stable_baselines3 import PPO
 from torch import Tensor, nn
 
 from adaptive_scan.envs import PartialScanVecEnv
-from adaptive_scan.evaluation import (
-    Comparison,
-    Contender,
-    compare_scans,
-    comparison_sentence,
-    comparison_table,
-    static_contenders,
-)
+from adaptive_scan.evaluation import Comparison, Contender, compare_scans, static_contenders
 from adaptive_scan.generators import (
     Completer,
     GeneratorTrainer,
@@ -50,6 +43,7 @@ from adaptive_scan.generators import (
     pull_push_infill,
 )
 from adaptive_scan.micrographs import ArrayCrops
+from adaptive_scan.report import comparison_sentence, comparison_table
 from adaptive_scan.scans import PRESETS, filling_path
 from adaptive_scan.specimens import procedural_crops
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from adaptive_scan.commands.benchmarking import MAKERS
-from adaptive_scan.evaluation.benchmark import DENSE, Benchmark
+from adaptive_scan.benchmark.definition import DENSE, Benchmark
+from adaptive_scan.benchmark.scan_kinds import SCAN_KINDS, KeywordMaker
+from adaptive_scan.commands.compare import MAKERS
 from adaptive_scan.evaluation.controls import CONTROLS
-from adaptive_scan.evaluation.making import SCAN_KINDS, KeywordMaker
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "comparison.md").read_text(encoding="utf-8")
 

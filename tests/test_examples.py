@@ -206,7 +206,7 @@ def test_the_example_s_policy_turns_to_what_is_bright(custom_policy):
 
 
 def test_the_example_s_factory_fits_runs_of_the_quick_preset(custom_policy):
-    from adaptive_scan.commands.config import preset_config
+    from adaptive_scan.commands.settings import preset_config
 
     crops = np.random.default_rng(0).uniform(-1, 1, (2, 48, 48))
     comparison = compare_scans(
@@ -217,7 +217,7 @@ def test_the_example_s_factory_fits_runs_of_the_quick_preset(custom_policy):
         n_examples=0,
         n_resamples=10,
     )
-    assert comparison.dose == 100
+    assert comparison.n_positions == 100
     assert comparison.policies == ("open_space",)
 
 

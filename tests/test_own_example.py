@@ -51,7 +51,7 @@ def test_the_example_trains_compares_and_reads_back(
     printed = capsys.readouterr().out
     assert comparison.scans == ["ppo", "filling_path", "spiral", "raster", "grid"]
     assert comparison.completers == ["monai_unet", "infill"]
-    assert (comparison.dose, comparison.policies) == (100, ("ppo",))
+    assert (comparison.n_positions, comparison.policies) == (100, ("ppo",))
     assert all(f"ppo against filling_path ({name}): ratio " in printed for name in comparison.completers)
     written = {path.name for path in (folder / "own_models").iterdir()}
     assert written == {"monai_unet.safetensors", "ppo.safetensors"}

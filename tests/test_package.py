@@ -27,7 +27,9 @@ FLOORS = {
     "envs": 4,
     "agents": 5,
     "evaluation": 6,
-    "commands": 7,
+    "benchmark": 7,
+    "report": 8,
+    "commands": 9,
 }
 # Two rooms on one floor: procedural crops are normalised like measured ones, never the other way round.
 BESIDE = {("specimens", "micrographs")}

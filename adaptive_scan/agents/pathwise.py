@@ -357,11 +357,13 @@ def pathwise_geometry(geometry: ScanGeometry, *, n_positions: int = 1, highest: 
         >>> pathwise_geometry(ScanGeometry(48, 10, 10)).n_segments
         100
     """
-    if n_positions < 1 or geometry.dose % n_positions:
-        raise ValueError(f"n_positions is {n_positions}; expected a divisor of the dose, {geometry.dose}")
-    even = geometry.image_size / math.sqrt(geometry.dose)
+    if n_positions < 1 or geometry.n_positions_total % n_positions:
+        raise ValueError(f"n_positions is {n_positions}; expected a divisor of the dose, {geometry.n_positions_total}")
+    even = geometry.image_size / math.sqrt(geometry.n_positions_total)
     bounds = (math.sqrt(0.5), max(3.0 * even if highest is None else highest, 1.0))
-    return replace(geometry, n_segments=geometry.dose // n_positions, n_positions=n_positions, spacing=bounds)
+    return replace(
+        geometry, n_segments=geometry.n_positions_total // n_positions, n_positions=n_positions, spacing=bounds
+    )
 
 
 def single_positions(positions: np.ndarray, image_size: int) -> tuple[ScanGeometry, np.ndarray, np.ndarray]:

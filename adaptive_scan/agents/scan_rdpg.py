@@ -213,7 +213,7 @@ class ScanRDPG(RDPG):
             fields={
                 "crop_id": FieldSpec((self.crops.id_width,), "int64"),
                 "score": FieldSpec((), "float32"),
-                "pixels": FieldSpec((self.geometry.dose,), pixel_type),
+                "pixels": FieldSpec((self.geometry.n_positions_total,), pixel_type),
                 **keys,
             },
             seed=int(self.rng.integers(2**63)),

@@ -21,7 +21,7 @@ class StaticScanPolicy:
 
     Args:
         path: Headings [rad], shape (n_segments,); or positions [px], shape (n_segments, n_positions, 2) or
-            (dose, 2), from which headings and, where the geometry leaves them free, spacings are taken.
+            (n_positions, 2), from which headings and, where the geometry leaves them free, spacings are taken.
         geometry: The environment's geometry; None is the default one.
 
     Attributes:
@@ -98,8 +98,10 @@ class StaticScanPolicy:
 def _segments_of(positions: np.ndarray, geometry: ScanGeometry) -> tuple[np.ndarray, np.ndarray]:
     """Headings [rad] and spacings [px] of the segments of a polygonal path, each of shape (n_segments,)."""
     shape = (geometry.n_segments, geometry.n_positions, 2)
-    if positions.shape not in (shape, (geometry.dose, 2)):
-        raise ValueError(f"path: got positions of shape {positions.shape}; expected {shape} or {(geometry.dose, 2)}")
+    if positions.shape not in (shape, (geometry.n_positions_total, 2)):
+        raise ValueError(
+            f"path: got positions of shape {positions.shape}; expected {shape} or {(geometry.n_positions_total, 2)}"
+        )
     segments = positions.reshape(shape)
     if geometry.n_positions > 1:
         steps = (segments[:, -1] - segments[:, 0]) / (geometry.n_positions - 1)

@@ -22,63 +22,63 @@ COMMANDS = {
 
 
 def _train(arguments: list[str]) -> None:
-    from adaptive_scan.commands.arguments import parse_training
+    from adaptive_scan.commands.cli import parse_training
 
     config = parse_training(arguments)
-    from adaptive_scan.commands.training import train_rdpg
+    from adaptive_scan.commands.train import train_rdpg
 
     train_rdpg(config)
 
 
 def _compare(arguments: list[str]) -> None:
-    from adaptive_scan.commands.benchmark_config import compare_help, is_about_benchmarks, parse_benchmark
+    from adaptive_scan.commands.compare_settings import compare_help, is_about_benchmarks, parse_benchmark
 
     if {"-h", "--help"} & {*arguments}:
         print(compare_help())
         return
     if is_about_benchmarks(arguments):
         asked = parse_benchmark(arguments)
-        from adaptive_scan.commands.benchmarking import benchmark_command
+        from adaptive_scan.commands.compare import benchmark_command
 
         benchmark_command(asked)
         return
-    from adaptive_scan.commands.arguments import parse_comparison
+    from adaptive_scan.commands.cli import parse_comparison
 
     config = parse_comparison(arguments)
-    from adaptive_scan.commands.comparing import compare_command
+    from adaptive_scan.commands.compare_run import compare_command
 
     compare_command(config)
 
 
 def _train_generator(arguments: list[str]) -> None:
-    from adaptive_scan.commands.generator_config import parse_generator_training
+    from adaptive_scan.commands.generator_settings import parse_generator_training
 
     config = parse_generator_training(arguments)
-    from adaptive_scan.commands.generator_training import train_generator_command
+    from adaptive_scan.commands.train_generator import train_generator_command
 
     train_generator_command(config)
 
 
 def _compare_completers(arguments: list[str]) -> None:
-    from adaptive_scan.commands.completion import compare_completers_command, parse_completion
+    from adaptive_scan.commands.compare_completers import compare_completers_command, parse_completion
 
     compare_completers_command(parse_completion(arguments))
 
 
 def _measure_errors(arguments: list[str]) -> None:
-    from adaptive_scan.commands.systematic import measure_errors_command, parse_errors
+    from adaptive_scan.commands.measure_errors import measure_errors_command, parse_errors
 
     measure_errors_command(parse_errors(arguments))
 
 
 def _export_generator(arguments: list[str]) -> None:
-    from adaptive_scan.commands.exporting import export_generator_command, parse_export
+    from adaptive_scan.commands.export import export_generator_command, parse_export
 
     export_generator_command(parse_export(arguments))
 
 
 def _make_specimens(arguments: list[str]) -> None:
-    from adaptive_scan.commands.specimen_making import make_specimens_command, parse_specimens
+    from adaptive_scan.commands.specimens import make_specimens_command, parse_specimens
 
     make_specimens_command(parse_specimens(arguments))
 
@@ -90,7 +90,7 @@ def _compare_specimens(arguments: list[str]) -> None:
 
 
 def _calibrate_generator(arguments: list[str]) -> None:
-    from adaptive_scan.commands.calibration import calibrate_generator_command, parse_calibration
+    from adaptive_scan.commands.calibrate import calibrate_generator_command, parse_calibration
 
     calibrate_generator_command(parse_calibration(arguments))
 
@@ -119,7 +119,7 @@ def _run(name: str, arguments: list[str]) -> int:
     from adaptive_scan.commands.errors import BAD_INPUT, run_command
 
     if name == "compare" and not arguments:
-        from adaptive_scan.commands.benchmark_config import USAGE
+        from adaptive_scan.commands.compare_settings import USAGE
 
         print(USAGE, file=sys.stderr)
         return BAD_INPUT

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_scan.commands.building import (
+from adaptive_scan.commands.data import (
     DataConfig,
     TestCrops,
     micrograph_hashes,
@@ -18,10 +18,10 @@ from adaptive_scan.commands.building import (
     procedural_test_crops,
     test_crops,
 )
-from adaptive_scan.commands.config import TrainingConfig
 from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.folders import GENERATOR, MANIFEST, POLICY, read_config, read_json
-from adaptive_scan.commands.generator_config import GeneratorConfig
+from adaptive_scan.commands.generator_settings import GeneratorConfig
+from adaptive_scan.commands.run_folder import GENERATOR, MANIFEST, POLICY, read_config, read_json
+from adaptive_scan.commands.settings import TrainingConfig
 from adaptive_scan.micrographs import MicrographDataset, fingerprint
 
 

@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 from tqdm import tqdm
 
-from adaptive_scan.commands.arguments import parse_config
-from adaptive_scan.commands.config import check_positive
+from adaptive_scan.commands.cli import parse_config
 from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.folders import check_new, make_folder
-from adaptive_scan.evaluation.figures import save_figure
+from adaptive_scan.commands.run_folder import check_new, make_folder
+from adaptive_scan.commands.settings import check_positive
 from adaptive_scan.evaluation.realism import (
     DISTANCES,
     CropStatistics,
@@ -26,9 +25,10 @@ from adaptive_scan.evaluation.realism import (
     reference_distances,
     tell_apart,
 )
-from adaptive_scan.evaluation.realism_figures import realism_figure
 from adaptive_scan.files import write_atomically, write_json
 from adaptive_scan.micrographs import MicrographCrops, MicrographDataset, area_downsample, fingerprint, normalise
+from adaptive_scan.report.comparison_figure import save_figure
+from adaptive_scan.report.realism_figure import realism_figure
 from adaptive_scan.specimens.imaging import IMAGINGS
 from adaptive_scan.specimens.procedural import FAMILIES, procedural_crops
 from adaptive_scan.specimens.recipes import SPECIMEN_FAMILIES

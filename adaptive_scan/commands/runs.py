@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from adaptive_scan.agents import RDPG
-from adaptive_scan.commands.config import TrainingConfig
 from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.folders import GENERATOR, MANIFEST, POLICY, read_config, read_json
+from adaptive_scan.commands.run_folder import GENERATOR, MANIFEST, POLICY, read_config, read_json
+from adaptive_scan.commands.settings import TrainingConfig
 from adaptive_scan.generators import load_generator
 
 

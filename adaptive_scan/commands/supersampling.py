@@ -17,12 +17,12 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from adaptive_scan.commands.arguments import parse_config
-from adaptive_scan.commands.building import make_device, report_skipped, use_threads
-from adaptive_scan.commands.config import check_not_negative, check_positive
+from adaptive_scan.commands.cli import parse_config
+from adaptive_scan.commands.data import make_device, report_skipped, use_threads
 from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.folders import check_new, make_run_folder
-from adaptive_scan.commands.tables import note_unknown_training, print_whole
+from adaptive_scan.commands.run_folder import check_new, make_run_folder
+from adaptive_scan.commands.settings import check_not_negative, check_positive
+from adaptive_scan.commands.terminal import note_unknown_training, print_whole
 from adaptive_scan.evaluation.supersampling import (
     STRIDES,
     CellCompleter,

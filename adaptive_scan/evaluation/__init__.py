@@ -6,11 +6,6 @@ One call compares a policy of one's own with the static scans::
     write_comparison(comparison, "out")
 """
 
-from __future__ import annotations
-
-from adaptive_scan.evaluation.analysis import Analysis, Summary, WinRates, analyse
-from adaptive_scan.evaluation.benchmark import Benchmark, check_comparable
-from adaptive_scan.evaluation.benchmark_presets import preset_benchmark
 from adaptive_scan.evaluation.budget import Budget, BudgetError
 from adaptive_scan.evaluation.comparison import (
     DEFAULT_SCANS,
@@ -37,10 +32,7 @@ from adaptive_scan.evaluation.controls import (
     mean_value,
     of_other_crops,
 )
-from adaptive_scan.evaluation.dense import DENOISERS, Denoiser, DenseRaster, tune_denoiser
-from adaptive_scan.evaluation.factorial import FactorialRow
-from adaptive_scan.evaluation.figures import comparison_figure, learning_figure, save_figure
-from adaptive_scan.evaluation.html_report import write_report
+from adaptive_scan.evaluation.dense_raster import DENOISERS, Denoiser, DenseRaster, tune_denoiser
 from adaptive_scan.evaluation.metrics import LARGEST_PSNR, loss, psnr, rmse, rmse_measured, rmse_unmeasured, ssim
 from adaptive_scan.evaluation.paired import (
     effect_size,
@@ -49,14 +41,10 @@ from adaptive_scan.evaluation.paired import (
     minimum_detectable_ratio,
     wilcoxon,
 )
-from adaptive_scan.evaluation.report import comparison_csv, comparison_sentence, comparison_table, write_comparison
 from adaptive_scan.evaluation.resolution import RingSums, frc_cutoff, ring_correlation, ring_frequencies, ring_sums
-from adaptive_scan.evaluation.result_files import load_results
 from adaptive_scan.evaluation.results import Results
-from adaptive_scan.evaluation.running import run_benchmark
 from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means, win_rate
-from adaptive_scan.evaluation.truth_metrics import TRUTH_METRICS, specimen_crops, truth_metrics
-from adaptive_scan.evaluation.tuning import TUNED_FAMILIES, TunedScan, tune_static, tuned_positions
+from adaptive_scan.evaluation.truth import TRUTH_METRICS, specimen_crops, truth_metrics
 
 __all__ = [
     "CONTENT_CLASSES",
@@ -65,9 +53,6 @@ __all__ = [
     "DENOISERS",
     "LARGEST_PSNR",
     "TRUTH_METRICS",
-    "TUNED_FAMILIES",
-    "Analysis",
-    "Benchmark",
     "Budget",
     "BudgetError",
     "Comparison",
@@ -75,25 +60,15 @@ __all__ = [
     "Denoiser",
     "DenseRaster",
     "Examples",
-    "FactorialRow",
     "Measurement",
     "Paired",
     "Policy",
     "Results",
     "RingSums",
     "ScanSummary",
-    "Summary",
-    "TunedScan",
-    "WinRates",
     "adaptivity",
-    "analyse",
     "bootstrap_ratio",
-    "check_comparable",
     "compare_scans",
-    "comparison_csv",
-    "comparison_figure",
-    "comparison_sentence",
-    "comparison_table",
     "content_class",
     "control",
     "delayed",
@@ -103,14 +78,11 @@ __all__ = [
     "held_constant",
     "hierarchical_bootstrap",
     "holm",
-    "learning_figure",
-    "load_results",
     "loss",
     "mean_value",
     "measure",
     "minimum_detectable_ratio",
     "of_other_crops",
-    "preset_benchmark",
     "psnr",
     "ratio_of_means",
     "read_contents",
@@ -120,18 +92,12 @@ __all__ = [
     "rmse",
     "rmse_measured",
     "rmse_unmeasured",
-    "run_benchmark",
-    "save_figure",
     "sparsity",
     "specimen_crops",
     "ssim",
     "static_contenders",
     "truth_metrics",
     "tune_denoiser",
-    "tune_static",
-    "tuned_positions",
     "wilcoxon",
     "win_rate",
-    "write_comparison",
-    "write_report",
 ]

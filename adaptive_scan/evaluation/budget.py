@@ -105,8 +105,8 @@ scan time 3e-06 s (no limit), largest turn 0 rad (no limit), in scan 0 of 1
             ...
             ValueError: scan_time is 1e-09 s; expected at least 0.0032 s, for which the probe dwells
         """
-        dose = replace(cls.of_instrument(n_positions, acquisition), scan_time=scan_time, path_length=path_length)
-        spent = math.inf if dose.electrons is None else dose.electrons
+        budget = replace(cls.of_instrument(n_positions, acquisition), scan_time=scan_time, path_length=path_length)
+        spent = math.inf if budget.electrons is None else budget.electrons
         if electrons is not None and not spent <= electrons * (1.0 + _TOLERANCE):
             raise ValueError(f"electrons is {electrons:.7g}; expected at least {spent:.7g}, those of the dose")
         dwelt = _dwelt(n_positions, as_instrument(acquisition))
@@ -114,7 +114,7 @@ scan time 3e-06 s (no limit), largest turn 0 rad (no limit), in scan 0 of 1
             raise ValueError(
                 f"scan_time is {scan_time:.6g} s; expected at least {dwelt:.6g} s, for which the probe dwells"
             )
-        return dose
+        return budget
 
     def check(
         self,

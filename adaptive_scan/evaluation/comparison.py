@@ -117,7 +117,7 @@ class Examples:
         indices: Their indices among all crops, from the lowest loss to the highest, shape ``(n_examples,)``.
         crops: Shape ``(n_examples, S, S)``, in [-1, 1].
         targets: What completions are compared with, the same shape.
-        positions: By scan, probing positions [px], shape ``(n_examples, dose, 2)``.
+        positions: By scan, probing positions [px], shape ``(n_examples, n_positions, 2)``.
         completions: By scan and completer, shape ``(n_examples, S, S)``.
     """
 
@@ -140,7 +140,7 @@ class Comparison:
         micrograph_ids: Name of each crop's micrograph, strings, shape ``(n_crops,)``.
         corners: Row and column of each crop's first pixel in its micrograph, shape ``(n_crops, 2)``; None if
             unknown.
-        dose: Number of positions of every scan.
+        n_positions: Number of positions of every scan.
         image_size: Side of the crops [px].
         reference: Scan that ratios refer to.
         second_reference: Scan that further ratios refer to, or None.
@@ -153,7 +153,7 @@ class Comparison:
     examples: Examples
     micrograph_ids: np.ndarray
     corners: np.ndarray | None
-    dose: int
+    n_positions: int
     image_size: int
     reference: str
     second_reference: str | None
@@ -209,7 +209,8 @@ class Comparison:
             "n_micrographs": self.n_micrographs,
             "n_groups": self.n_groups,
             "image_size": self.image_size,
-            "dose": self.dose,
+            "n_positions": self.n_positions,
+            "dose": self.n_positions,  # the name until 0.1, to be left out in 0.3
             "reference": self.reference,
             "rows": [summary.as_dict(self.reference, self.second_reference) for summary in self.summaries],
         }
@@ -271,7 +272,7 @@ def compare_scans(
     Example:
         >>> rng = np.random.default_rng(0)
         >>> comparison = compare_scans(rng.uniform(-1, 1, (3, 32, 32)), geometry=ScanGeometry(32, 5, 10))
-        >>> comparison.dose, comparison.summary("spiral", "linear").ratio_to_reference
+        >>> comparison.n_positions, comparison.summary("spiral", "linear").ratio_to_reference
         (50, 1.0)
     """
     crops = _checked_crops(crops)
@@ -313,7 +314,7 @@ def compare_scans(
         examples=Examples(chosen, crops[chosen], targets[chosen], positions, completions),
         micrograph_ids=names,
         corners=None if corners is None else _per_crop("corners", corners, len(crops)),
-        dose=geometry.dose,
+        n_positions=geometry.n_positions_total,
         image_size=geometry.image_size,
         reference=reference,
         second_reference=second_reference,

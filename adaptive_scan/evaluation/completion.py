@@ -187,11 +187,11 @@ def _measured(
     size = crops.shape[-1]
     for scan in scans:
         for index, coverage in enumerate(coverages):
-            dose = max(round(coverage * size**2), 1)
+            n_positions = max(round(coverage * size**2), 1)
             rng = np.random.default_rng([seed, index])
             n_paths = len(crops) if STATIC_SCANS[scan].random else 1
-            positions = np.stack([static_scan(scan, dose, size, rng) for _ in range(n_paths)])
-            positions = np.broadcast_to(positions, (len(crops), dose, 2))
+            positions = np.stack([static_scan(scan, n_positions, size, rng) for _ in range(n_paths)])
+            positions = np.broadcast_to(positions, (len(crops), n_positions, 2))
             yield scan, coverage, torch.from_numpy(partial_scans(sample(crops, positions), positions, size))
 
 

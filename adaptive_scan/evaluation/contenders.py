@@ -25,7 +25,7 @@ _PATH_ROLES: tuple[str, ...] = ("static", "control", "dense")
 _POLICY_ROLES: tuple[str, ...] = ("adaptive", "oracle", "control")
 
 PathFunction = Callable[[int, int, np.random.Generator], np.ndarray]
-"""``(dose, image_size, rng) -> positions (dose, 2)`` [px]; may ignore ``rng``."""
+"""``(n_positions, image_size, rng) -> positions (n_positions, 2)`` [px]; may ignore ``rng``."""
 
 
 class Policy(Protocol):
@@ -46,8 +46,8 @@ class Measurement(NamedTuple):
     """What a scan of each crop measured, in the order in which it did.
 
     Attributes:
-        positions: Probing positions [px], float32, shape ``(n_scans, dose, 2)``.
-        values: Measured values, float32, shape ``(n_scans, dose)``.
+        positions: Probing positions [px], float32, shape ``(n_scans, n_positions, 2)``.
+        values: Measured values, float32, shape ``(n_scans, n_positions)``.
     """
 
     positions: np.ndarray
@@ -60,8 +60,8 @@ class Contender:
 
     Attributes:
         name: What the tables call it.
-        path: Positions [px], shape ``(dose, 2)`` for every crop or ``(n_crops, dose, 2)`` for each; or a
-            function ``(dose, image_size, rng) -> (dose, 2)``.
+        path: Positions [px], shape ``(n_positions, 2)`` for every crop or ``(n_crops, n_positions, 2)`` for each; or a
+            function ``(n_positions, image_size, rng) -> (n_positions, 2)``.
         policy: Steers the probe through ``predict``; its memory is carried from segment to segment. Where the spacing
             is free, a policy that gives only directions keeps the reference spacing.
         environment: Keyword arguments of `adaptive_scan.envs.ScanBatch` that the policy was trained with,
@@ -175,8 +175,8 @@ def static_contenders(names: Sequence[str] | None = None) -> list[Contender]:
 
 
 def _static_contender(name: str) -> Contender:
-    def path(dose: int, image_size: int, rng: np.random.Generator) -> np.ndarray:
-        return static_scan(name, dose, image_size, rng)
+    def path(n_positions: int, image_size: int, rng: np.random.Generator) -> np.ndarray:
+        return static_scan(name, n_positions, image_size, rng)
 
     kind = STATIC_SCANS[name]
     return Contender(name, path=path, contiguous=kind.contiguous, random=kind.random)
@@ -225,18 +225,20 @@ def measure(
         measured = _run_policy(contender, contender.policy, crops, geometry, instrument, faults)
     else:
         positions = _paths(contender, len(crops), geometry, seed, first_crop, stream).astype(np.float32)
-        _check_dose(contender.name, positions, geometry.dose)
+        _check_dose(contender.name, positions, geometry.n_positions_total)
         measured = _follow_paths(positions, crops, instrument, faults)
-    _check_dose(contender.name, measured.positions, geometry.dose)
+    _check_dose(contender.name, measured.positions, geometry.n_positions_total)
     return measured
 
 
-def _check_dose(name: str, positions: np.ndarray, dose: int) -> None:
+def _check_dose(name: str, positions: np.ndarray, n_positions: int) -> None:
     if positions.ndim != 3 or positions.shape[2] != 2:
-        raise ValueError(f"contender {name!r}: found positions of shape {positions.shape}; expected (dose, 2) each")
-    if positions.shape[1] != dose:
         raise ValueError(
-            f"contender {name!r}: found {positions.shape[1]} positions; expected the dose of all, {dose} positions"
+            f"contender {name!r}: found positions of shape {positions.shape}; expected (n_positions, 2) each"
+        )
+    if positions.shape[1] != n_positions:
+        raise ValueError(
+            f"contender {name!r}: found {positions.shape[1]} positions; expected {n_positions}, as many as all"
         )
 
 
@@ -269,7 +271,7 @@ def _paths(
         n_drawn = n_scans if contender.random else 1
         indices = range(first_crop, first_crop + n_drawn) if contender.random else [0]
         generators = (np.random.default_rng(_words(stream, seed, i)) for i in indices)
-        drawn = [path(geometry.dose, geometry.image_size, rng) for rng in generators]
+        drawn = [path(geometry.n_positions_total, geometry.image_size, rng) for rng in generators]
         return np.broadcast_to(np.stack(drawn), (n_scans, *np.shape(drawn[0])))
     fixed = np.asarray(path)
     if fixed.ndim == 3:

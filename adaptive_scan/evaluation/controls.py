@@ -220,7 +220,7 @@ def of_other_crops(
 
     Args:
         contender: What chose the paths.
-        positions: The path it chose for each crop [px], shape (n_crops, dose, 2).
+        positions: The path it chose for each crop [px], shape (n_crops, n_positions, 2).
         groups: Specimen of each crop, shape (n_crops,).
         rng: Draws whose path each crop gets.
 
@@ -339,7 +339,7 @@ def adaptivity(
     Where all paths are one path, the shares are 0: there is nothing that a crop could explain.
 
     Args:
-        positions: The path of each crop [px], shape (n_crops, dose, 2), of at least 2 crops.
+        positions: The path of each crop [px], shape (n_crops, n_positions, 2), of at least 2 crops.
         targets: What the crops show, shape (n_crops, S, S).
         groups: Specimen of each crop, shape (n_crops,).
         rng: Draws the folds, and the crops where there are too many.
@@ -419,7 +419,9 @@ def _shuffled(others: np.ndarray, labels: np.ndarray, rng: np.random.Generator) 
 
 def _check_adaptivity(paths: np.ndarray, pictures: np.ndarray, labels: np.ndarray) -> None:
     if paths.ndim != 3 or paths.shape[2] != 2 or len(paths) < 2:
-        raise ValueError(f"positions have shape {paths.shape}; expected (n_crops, dose, 2) with at least 2 crops")
+        raise ValueError(
+            f"positions have shape {paths.shape}; expected (n_crops, n_positions, 2) with at least 2 crops"
+        )
     if pictures.ndim != 3 or len(pictures) != len(paths):
         raise ValueError(f"targets have shape {pictures.shape}; expected ({len(paths)}, S, S), one for each path")
     if labels.shape != (len(paths),):

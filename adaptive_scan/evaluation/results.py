@@ -168,8 +168,8 @@ class Sums:
         n_crops: Number of crops.
         squared_error: Sum of the squared error at each pixel, shape (S, S).
         distance_squared_error: Sum of the squared errors by distance from the nearest measured pixel, as
-            `adaptive_scan.evaluation.systematic.path_bins` counts it, shape (n_bins,), the same for all parts of a
-            benchmark.
+            `adaptive_scan.evaluation.systematic_errors.path_bins` counts it, shape (n_bins,), the same for all parts
+            of a benchmark.
         distance_pixels: Number of pixels at each of these distances, shape (n_bins,).
         visits: How often each pixel was measured, revisits counted, shape (S, S).
         frc_cross: Real part of the sum of completion times conjugate target in each Fourier ring, shape (n_rings,).

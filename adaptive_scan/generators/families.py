@@ -14,10 +14,11 @@ GEOMETRY_SCANS = ("polygonal_spiral", "filling_path", "random_headings")
 ADAPTIVE = "adaptive"
 
 PathMaker = Callable[[np.ndarray, np.random.Generator], np.ndarray | tuple[np.ndarray, np.ndarray]]
-"""``(crops (n, S, S), rng) -> positions (n, dose, 2)`` [px]: scans that look at what they measure, as a policy's do.
+"""``(crops (n, S, S), rng) -> positions (n, n_positions, 2)`` [px]: scans that look at
+what they measure, as policies do.
 
-It may return ``(positions, values (n, dose))``, what was measured as well. It should where readings are noisy: a path
-suits the noise that it was chosen in, and a network that is shown other noise never sees how well.
+It may return ``(positions, values (n, n_positions))``, what was measured as well. It should where readings are noisy: a
+path suits the noise that it was chosen in, and a network that is shown other noise never sees how well.
 """
 
 _N_GENTLE_TURNS = 4
@@ -135,26 +136,27 @@ def _steps(headings: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def family_positions(
-    family: str, geometry: ScanGeometry, n_scans: int, rng: np.random.Generator, *, dose: int | None = None
+    family: str, geometry: ScanGeometry, n_scans: int, rng: np.random.Generator, *, n_positions: int | None = None
 ) -> np.ndarray:
     """Probing positions of scans of one family, at the dose and field of a geometry.
 
     Args:
         family: A name of ``STATIC_SCANS``, "polygonal_spiral", "filling_path" or "random_headings".
-        geometry: Geometry whose ``dose`` and ``image_size`` a static scan takes, and whose segments the others follow.
+        geometry: Geometry whose ``n_positions_total`` and ``image_size`` a static scan takes, and whose segments the
+            others follow.
         n_scans: Number of scans N; scans of a family without randomness are equal.
         rng: Source of the random families.
-        dose: Dose of a static scan where it is not the geometry's.
+        n_positions: Positions of a static scan, where they are not as many as the geometry's.
 
     Returns:
-        Positions [px] as (row, column), float32, shape (n_scans, dose, 2).
+        Positions [px] as (row, column), float32, shape (n_scans, n_positions, 2).
 
     Example:
         >>> family_positions("random_headings", ScanGeometry(48, 10, 10), 3, np.random.default_rng(0)).shape
         (3, 100, 2)
     """
-    dose = geometry.dose if dose is None or family in GEOMETRY_SCANS else dose
-    shape = (n_scans, dose, 2)
+    n_positions = geometry.n_positions_total if n_positions is None or family in GEOMETRY_SCANS else n_positions
+    shape = (n_scans, n_positions, 2)
     if family == "random_headings":
         spacings = random_spacings(geometry, n_scans, rng)
         return geometry.path(random_headings(geometry, n_scans, rng, spacings), spacings).reshape(shape)
@@ -163,19 +165,19 @@ def family_positions(
     if family == "filling_path":
         return np.broadcast_to(_filling_positions(geometry), shape)
     if not STATIC_SCANS[family].random:
-        return np.broadcast_to(static_scan(family, dose, geometry.image_size), shape)
-    return np.stack([static_scan(family, dose, geometry.image_size, rng) for _ in range(n_scans)])
+        return np.broadcast_to(static_scan(family, n_positions, geometry.image_size), shape)
+    return np.stack([static_scan(family, n_positions, geometry.image_size, rng) for _ in range(n_scans)])
 
 
 @lru_cache(maxsize=64)
 def _polygonal_positions(geometry: ScanGeometry) -> np.ndarray:
-    return geometry.path(polygonal_spiral(geometry)[None]).reshape(geometry.dose, 2)
+    return geometry.path(polygonal_spiral(geometry)[None]).reshape(geometry.n_positions_total, 2)
 
 
 @lru_cache(maxsize=64)
 def _filling_positions(geometry: ScanGeometry) -> np.ndarray:
     headings, spacings = filling_path(geometry)
-    return geometry.path(headings[None], spacings[None]).reshape(geometry.dose, 2)
+    return geometry.path(headings[None], spacings[None]).reshape(geometry.n_positions_total, 2)
 
 
 def dose_of(coverage: float, image_size: int) -> int:
@@ -197,16 +199,17 @@ def dose_of(coverage: float, image_size: int) -> int:
 
 @dataclass(frozen=True)
 class DrawnScans:
-    """Scans of a batch; those of the same dose are together.
+    """Scans of a batch; those of as many positions are together.
 
     Attributes:
         families: Family of each scan, its place among the names drawn from, int64, shape (n_scans,).
-        coverages: Coverage of each scan, its place among the coverages drawn from, or -1 where its dose is the
+        coverages: Coverage of each scan, its place among the coverages drawn from, or -1 where it is the
             geometry's, int64, shape (n_scans,).
-        groups: For each dose the places of its scans in the batch, int64, shape (n,), and their positions
-            [px], float32, shape (n, dose, 2).
-        values: What was measured already, by dose: float32, shape (n, dose), the scans in the order of their group, NaN
-            for those that were not measured; doses of which nothing was measured are left out.
+        groups: For each number of positions the places of its scans in the batch, int64, shape (n,), and their
+            positions [px], float32, shape (n, n_positions, 2).
+        values: What was measured already, by number of positions: float32, shape (n, n_positions), the scans in the
+            order of their group, NaN for those that were not measured; numbers of which nothing was measured are left
+            out.
     """
 
     families: np.ndarray
@@ -230,11 +233,11 @@ class DrawnScans:
         places[kept] = np.arange(len(kept))
         groups, values = [], {}
         for members, positions in self.groups:
-            is_kept, dose = places[members] >= 0, positions.shape[1]
+            is_kept, n_positions = places[members] >= 0, positions.shape[1]
             if is_kept.any():
                 groups.append((places[members[is_kept]], positions[is_kept]))
-                if dose in self.values:
-                    values[dose] = self.values[dose][is_kept]
+                if n_positions in self.values:
+                    values[n_positions] = self.values[n_positions][is_kept]
         return DrawnScans(self.families[share], self.coverages[share], groups, values)
 
 
@@ -279,40 +282,52 @@ def draw_scans(
     if len(coverages):
         is_static = np.array([name in STATIC_SCANS for name in families])[choice]
         levels = np.where(is_static, rng.integers(len(coverages), size=n_scans), -1)
-    at_level = np.array([*(dose_of(coverage, geometry.image_size) for coverage in coverages), geometry.dose])
+    at_level = np.array(
+        [*(dose_of(coverage, geometry.image_size) for coverage in coverages), geometry.n_positions_total]
+    )
     doses = at_level[levels]
-    positions = {int(dose): np.empty((np.sum(doses == dose), dose, 2), np.float32) for dose in np.unique(doses)}
-    members = {dose: np.flatnonzero(doses == dose) for dose in positions}
+    positions = {
+        int(n_positions): np.empty((np.sum(doses == n_positions), n_positions, 2), np.float32)
+        for n_positions in np.unique(doses)
+    }
+    members = {n_positions: np.flatnonzero(doses == n_positions) for n_positions in positions}
     values: dict[int, np.ndarray] = {}
     for index, family in enumerate(families):
-        for dose in np.unique(doses[choice == index]).tolist():
-            chosen = np.flatnonzero((choice == index) & (doses == dose))
-            places = np.searchsorted(members[dose], chosen)
+        for n_positions in np.unique(doses[choice == index]).tolist():
+            chosen = np.flatnonzero((choice == index) & (doses == n_positions))
+            places = np.searchsorted(members[n_positions], chosen)
             if paths is not None and family in paths:
-                drawn, measured = _made(family, paths[family], crops, chosen, dose, rng)
+                drawn, measured = _made(family, paths[family], crops, chosen, n_positions, rng)
                 if measured is not None:
-                    unmeasured = np.full((len(members[dose]), dose), np.nan, np.float32)
-                    values.setdefault(dose, unmeasured)[places] = measured
+                    unmeasured = np.full((len(members[n_positions]), n_positions), np.nan, np.float32)
+                    values.setdefault(n_positions, unmeasured)[places] = measured
             else:
-                drawn = family_positions(family, geometry, len(chosen), rng, dose=dose)
-            positions[dose][places] = drawn
-    return DrawnScans(choice, levels, [(members[dose], positions[dose]) for dose in positions], values)
+                drawn = family_positions(family, geometry, len(chosen), rng, n_positions=n_positions)
+            positions[n_positions][places] = drawn
+    return DrawnScans(
+        choice, levels, [(members[n_positions], positions[n_positions]) for n_positions in positions], values
+    )
 
 
 def _made(
-    family: str, maker: PathMaker, crops: np.ndarray | None, chosen: np.ndarray, dose: int, rng: np.random.Generator
+    family: str,
+    maker: PathMaker,
+    crops: np.ndarray | None,
+    chosen: np.ndarray,
+    n_positions: int,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Positions, and the values where the maker measured."""
     if crops is None:
         raise ValueError(f"crops is None with scans {family!r}; expected the crops that they look at")
     made = maker(crops[chosen], rng)
     positions, values = made if isinstance(made, tuple) else (made, None)
-    if positions.shape != (len(chosen), dose, 2):
+    if positions.shape != (len(chosen), n_positions, 2):
         found = positions.shape
-        raise ValueError(f"scans {family!r} have positions of shape {found}; expected {(len(chosen), dose, 2)}")
-    if values is not None and (values.shape != (len(chosen), dose) or not np.isfinite(values).all()):
+        raise ValueError(f"scans {family!r} have positions of shape {found}; expected {(len(chosen), n_positions, 2)}")
+    if values is not None and (values.shape != (len(chosen), n_positions) or not np.isfinite(values).all()):
         found = values.shape
-        raise ValueError(f"scans {family!r} have values of shape {found}; expected finite {(len(chosen), dose)}")
+        raise ValueError(f"scans {family!r} have values of shape {found}; expected finite {(len(chosen), n_positions)}")
     return positions, values
 
 
@@ -328,7 +343,7 @@ def draw_positions(
         rng: Source of the families and of the scans.
 
     Returns:
-        Positions [px] as (row, column), float32, shape (n_scans, dose, 2).
+        Positions [px] as (row, column), float32, shape (n_scans, n_positions, 2).
 
     Raises:
         ValueError: If a family is unknown.
@@ -339,4 +354,4 @@ def draw_positions(
         (4, 100, 2)
     """
     groups = draw_scans(families, geometry, n_scans, rng).groups
-    return groups[0][1] if groups else np.empty((0, geometry.dose, 2), np.float32)
+    return groups[0][1] if groups else np.empty((0, geometry.n_positions_total, 2), np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 DEFAULT_SPACING = math.sqrt(2.0)
 
 
-def check_scan(dose: int, image_size: int, spacing: float = DEFAULT_SPACING) -> None:
+def check_scan(n_positions: int, image_size: int, spacing: float = DEFAULT_SPACING) -> None:
     """Refuse a dose, a field or a spacing that no scan can have.
 
     Raises:
@@ -18,8 +18,8 @@ def check_scan(dose: int, image_size: int, spacing: float = DEFAULT_SPACING) -> 
         not a
             positive number.
     """
-    if isinstance(dose, bool) or not isinstance(dose, int | np.integer) or dose < 1:
-        raise ValueError(f"dose is {dose!r}; expected a positive number of positions")
+    if isinstance(n_positions, bool) or not isinstance(n_positions, int | np.integer) or n_positions < 1:
+        raise ValueError(f"n_positions is {n_positions!r}; expected a positive number of positions")
     if isinstance(image_size, bool) or not isinstance(image_size, int | np.integer) or image_size < 2:
         raise ValueError(f"image_size is {image_size!r}; expected an integer of at least 2 px")
     if not (math.isfinite(spacing) and spacing > 0):
@@ -41,20 +41,20 @@ def cell_centres(n_cells: int, image_size: int) -> NDArray[np.floating]:
     return (np.arange(n_cells) + 0.5) * (image_size / n_cells) - 0.5
 
 
-def along_polyline(vertices: NDArray[np.float64], dose: int) -> NDArray[np.float64]:
+def along_polyline(vertices: NDArray[np.float64], n_positions: int) -> NDArray[np.float64]:
     """Positions equally spaced in arc length along a polyline, half a spacing from its ends.
 
     Args:
         vertices: Corners [px], shape (n_vertices, 2).
-        dose: Number of positions.
+        n_positions: Number of positions.
 
     Returns:
-        Positions [px], shape (dose, 2).
+        Positions [px], shape (n_positions, 2).
 
     Example:
         >>> along_polyline(np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 2.0]]), 4).tolist()
         [[0.0, 0.5], [0.0, 1.5], [0.5, 2.0], [1.5, 2.0]]
     """
     travelled = np.concatenate(([0.0], np.cumsum(np.hypot(*np.diff(vertices, axis=0).T))))
-    wanted = (np.arange(dose) + 0.5) * (travelled[-1] / dose)
+    wanted = (np.arange(n_positions) + 0.5) * (travelled[-1] / n_positions)
     return np.stack([np.interp(wanted, travelled, vertices[:, axis]) for axis in (0, 1)], axis=1)

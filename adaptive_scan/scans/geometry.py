@@ -41,7 +41,7 @@ class ScanGeometry:
 
     Example:
         >>> geometry = ScanGeometry(image_size=48, n_segments=10, n_positions=10)
-        >>> geometry.dose, geometry.start_position.tolist()
+        >>> geometry.n_positions_total, geometry.start_position.tolist()
         (100, [24.0, 24.0])
         >>> geometry.path(np.zeros((2, 10))).shape
         (2, 10, 10, 2)
@@ -65,14 +65,14 @@ class ScanGeometry:
         object.__setattr__(self, "first_heading", float(self.first_heading))
 
     @property
-    def dose(self) -> int:
+    def n_positions_total(self) -> int:
         """Probing positions of a whole scan, ``n_segments * n_positions``."""
         return self.n_segments * self.n_positions
 
     @property
     def nominal_coverage(self) -> float:
         """Dose divided by the number of pixels of the field."""
-        return self.dose / self.image_size**2
+        return self.n_positions_total / self.image_size**2
 
     @property
     def has_free_spacing(self) -> bool:

@@ -20,7 +20,7 @@ _VERTICES_PER_OSCILLATION = 400
 
 
 def serpentine_raster(
-    dose: int,
+    n_positions: int,
     image_size: int,
     *,
     spacing: float = DEFAULT_SPACING,
@@ -36,7 +36,7 @@ def serpentine_raster(
     spacing nearest to ``spacing`` there.
 
     Args:
-        dose: Number of positions, all inside the field.
+        n_positions: Number of positions, all inside the field.
         image_size: Side S of the square field [px].
         spacing: Distance wanted between neighbouring positions [px]; without effect where the lines are given.
         n_lines: Number of lines.
@@ -45,7 +45,7 @@ def serpentine_raster(
         phase: How the margins are shared, in [0, 1]: 0 leaves all of both to the last edge, 1 to the first.
 
     Returns:
-        Positions [px] as (row, column), float32, shape (dose, 2).
+        Positions [px] as (row, column), float32, shape (n_positions, 2).
 
     Raises:
         ValueError: If the dose, the field, the spacing or the number of lines is not positive, the margin is negative,
@@ -55,28 +55,28 @@ def serpentine_raster(
         >>> serpentine_raster(4, 4, spacing=2.0).tolist()  # two lines of 3 px, 2 px apart
         [[0.5, 1.0], [0.5, 3.0], [2.5, 3.0], [2.5, 1.0]]
     """
-    check_scan(dose, image_size, spacing)
+    check_scan(n_positions, image_size, spacing)
     check_lines("n_lines", n_lines, margin)
     if not 0.0 <= phase <= 1.0:
         raise ValueError(f"phase is {phase!r}; expected a number in [0, 1]")
     side = image_size - 1.0
 
     def mismatch(n_lines: int) -> float:
-        return abs(n_lines * side + (n_lines - 1) * image_size / n_lines - dose * spacing)
+        return abs(n_lines * side + (n_lines - 1) * image_size / n_lines - n_positions * spacing)
 
     if n_lines is None:
-        estimate = math.floor(dose * spacing / side)
+        estimate = math.floor(n_positions * spacing / side)
         n_lines = min(range(max(1, estimate - 2), max(1, estimate) + 2), key=mismatch)
     # One line alone has no pitch but that of its margins.
     pitch = image_size / (n_lines - 1 + 2.0 * margin or 1.0)
     places = (np.arange(n_lines) + 2.0 * margin * phase) * pitch - 0.5
     rows = np.repeat(np.clip(places, 0.0, side), 2)
     columns = np.resize([0.0, side, side, 0.0], 2 * n_lines)
-    return inside(along_polyline(np.stack((rows, columns), axis=1), dose), image_size)
+    return inside(along_polyline(np.stack((rows, columns), axis=1), n_positions), image_size)
 
 
 def jittered_gridlike(
-    dose: int,
+    n_positions: int,
     image_size: int,
     rng: np.random.Generator,
     *,
@@ -92,14 +92,14 @@ def jittered_gridlike(
     lines.
 
     Args:
-        dose: Number of positions, all inside the field.
+        n_positions: Number of positions, all inside the field.
         image_size: Side S of the square field [px].
         rng: Source of the excursions.
         spacing: Distance wanted between neighbouring positions along a line [px].
         jitter: Standard deviation of the excursions as a fraction of the pitch; not negative.
 
     Returns:
-        Positions [px] as (row, column), float32, shape (dose, 2).
+        Positions [px] as (row, column), float32, shape (n_positions, 2).
 
     Raises:
         ValueError: If the dose, the field or the spacing is not positive, or the jitter is negative.
@@ -108,13 +108,13 @@ def jittered_gridlike(
         >>> jittered_gridlike(400, 96, np.random.default_rng(0)).shape
         (400, 2)
     """
-    check_scan(dose, image_size, spacing)
+    check_scan(n_positions, image_size, spacing)
     if not (math.isfinite(jitter) and jitter >= 0):
         raise ValueError(f"jitter is {jitter!r}; expected a fraction of the pitch, not negative")
-    n_lines = max(1, min(round(dose * spacing / (2 * image_size)), dose // 2))
+    n_lines = max(1, min(round(n_positions * spacing / (2 * image_size)), n_positions // 2))
     pitch = image_size / n_lines
     lines = []
-    for i, part in enumerate(np.array_split(np.arange(dose), min(2 * n_lines, dose))):
+    for i, part in enumerate(np.array_split(np.arange(n_positions), min(2 * n_lines, n_positions))):
         along = cell_centres(len(part), image_size)[:: -1 if i % 2 else 1]
         memory = math.exp(-image_size / (len(part) * pitch))
         across = cell_centres(n_lines, image_size)[i % n_lines] + jitter * pitch * _noise(len(part), memory, rng)
@@ -123,7 +123,7 @@ def jittered_gridlike(
 
 
 def lissajous(
-    dose: int, image_size: int, *, spacing: float = DEFAULT_SPACING, n_oscillations: int | None = None
+    n_positions: int, image_size: int, *, spacing: float = DEFAULT_SPACING, n_oscillations: int | None = None
 ) -> NDArray[np.float32]:
     """Positions equally spaced in arc length along a Lissajous curve that runs from corner to edge once.
 
@@ -132,13 +132,13 @@ def lissajous(
     nearest to ``spacing``.
 
     Args:
-        dose: Number of positions, all inside the field.
+        n_positions: Number of positions, all inside the field.
         image_size: Side S of the square field [px].
         spacing: Distance wanted between neighbouring positions [px]; without effect where the oscillations are given.
         n_oscillations: Number of oscillations n.
 
     Returns:
-        Positions [px] as (row, column), float32, shape (dose, 2).
+        Positions [px] as (row, column), float32, shape (n_positions, 2).
 
     Raises:
         ValueError: If the dose, the field, the spacing or the number of oscillations is not positive.
@@ -147,7 +147,7 @@ def lissajous(
         >>> lissajous(400, 96).shape
         (400, 2)
     """
-    check_scan(dose, image_size, spacing)
+    check_scan(n_positions, image_size, spacing)
     half = (image_size - 1) / 2.0
 
     def curve(n: int) -> NDArray[np.float64]:
@@ -155,14 +155,14 @@ def lissajous(
         return half + half * np.stack((np.cos(n * t), np.cos((n + 1) * t)), axis=1)
 
     def mismatch(n: int) -> float:
-        return abs(float(np.hypot(*np.diff(curve(n), axis=0).T).sum()) - dose * spacing)
+        return abs(float(np.hypot(*np.diff(curve(n), axis=0).T).sum()) - n_positions * spacing)
 
     check_lines("n_oscillations", n_oscillations)
     # The mean of sqrt(sin^2 + sin^2) is near 0.96, so each oscillation adds about 3 half sides.
     if n_oscillations is None:
-        estimate = max(1, round(dose * spacing / (3.0 * half)))
+        estimate = max(1, round(n_positions * spacing / (3.0 * half)))
         n_oscillations = min(range(max(1, estimate - 2), estimate + 2), key=mismatch)
-    return inside(along_polyline(curve(n_oscillations), dose), image_size)
+    return inside(along_polyline(curve(n_oscillations), n_positions), image_size)
 
 
 def check_lines(name: str, n_lines: int | None, margin: float = 0.5) -> None:
@@ -184,7 +184,7 @@ def check_lines(name: str, n_lines: int | None, margin: float = 0.5) -> None:
 
 
 def random_walk(
-    dose: int,
+    n_positions: int,
     image_size: int,
     rng: np.random.Generator,
     *,
@@ -197,14 +197,14 @@ def random_walk(
     walk forgets its direction over ``persistence * S`` px. It starts anywhere in the field, in any direction.
 
     Args:
-        dose: Number of positions, all inside the field.
+        n_positions: Number of positions, all inside the field.
         image_size: Side S of the square field [px].
         rng: Source of the start and of the headings.
         spacing: Distance between neighbouring positions [px], but for steps that meet the border.
         persistence: Persistence length as a fraction of the side of the field.
 
     Returns:
-        Positions [px] as (row, column), float32, shape (dose, 2).
+        Positions [px] as (row, column), float32, shape (n_positions, 2).
 
     Raises:
         ValueError: If the dose, the field, the spacing or the persistence is not positive.
@@ -213,11 +213,11 @@ def random_walk(
         >>> random_walk(400, 96, np.random.default_rng(0)).shape
         (400, 2)
     """
-    check_scan(dose, image_size, spacing)
+    check_scan(n_positions, image_size, spacing)
     if not (math.isfinite(persistence) and persistence > 0):
         raise ValueError(f"persistence is {persistence!r}; expected a positive fraction of the field")
     side = image_size - 1.0
-    turns = rng.normal(scale=math.sqrt(2.0 * spacing / (persistence * image_size)), size=dose - 1)
+    turns = rng.normal(scale=math.sqrt(2.0 * spacing / (persistence * image_size)), size=n_positions - 1)
     headings = rng.uniform(0.0, 2.0 * math.pi) + np.cumsum(turns)
     steps = spacing * np.stack((np.cos(headings), np.sin(headings)), axis=1)
     free = np.concatenate((rng.uniform(0.0, side, size=(1, 2)), steps)).cumsum(axis=0)

@@ -19,7 +19,7 @@ _NEWTON_STEPS = 12
 
 
 def archimedean_spiral(
-    dose: int, image_size: int, *, spacing: float = DEFAULT_SPACING, phase: float = 0.0
+    n_positions: int, image_size: int, *, spacing: float = DEFAULT_SPACING, phase: float = 0.0
 ) -> NDArray[np.float32]:
     """Positions equally spaced in arc length along an Archimedean spiral, clipped to the square field.
 
@@ -27,17 +27,17 @@ def archimedean_spiral(
     corners. Equal spacing in arc length gives every position the same dose, unlike constant angular velocity,
     where dose falls with radius (Sang et al. 2016, doi:10.1038/srep43585). The beam is blanked where the spiral
     leaves the field: those positions are spent inside, on a tighter pitch, which is solved so that the arcs
-    inside are ``dose * spacing`` long: about ``(S - 1)^2 / (dose spacing)``, so that the spacing sets the pitch.
-    Where the dose does not suffice for one turn at that spacing, the spacing grows instead.
+    inside are ``n_positions * spacing`` long: about ``(S - 1)^2 / (n_positions spacing)``, so that the spacing sets the
+    pitch. Where they do not suffice for one turn at that spacing, the spacing grows instead.
 
     Args:
-        dose: Number of positions, all inside the field.
+        n_positions: Number of positions, all inside the field.
         image_size: Side S of the square field [px].
         spacing: Distance along the path between neighbouring positions [px].
         phase: Heading in which the spiral leaves the centre [rad].
 
     Returns:
-        Positions [px] as (row, column), float32, shape (dose, 2).
+        Positions [px] as (row, column), float32, shape (n_positions, 2).
 
     Raises:
         ValueError: If the dose, the field or the spacing is not positive, or the phase is not finite.
@@ -46,15 +46,15 @@ def archimedean_spiral(
         >>> archimedean_spiral(400, 96).shape
         (400, 2)
     """
-    check_scan(dose, image_size, spacing)
+    check_scan(n_positions, image_size, spacing)
     if not math.isfinite(phase):
         raise ValueError(f"phase is {phase!r}; expected a finite angle in rad")
     half = (image_size - 1) / 2.0
-    scale = _solve_pitch(dose * spacing, half, phase) / (2.0 * math.pi)
+    scale = _solve_pitch(n_positions * spacing, half, phase) / (2.0 * math.pi)
     first, last = _arcs_inside(scale, half, phase)
     lengths = _arc_length(last, scale) - _arc_length(first, scale)
     travelled = np.concatenate(([0.0], np.cumsum(lengths)))
-    wanted = (np.arange(dose) + 0.5) * (travelled[-1] / dose)
+    wanted = (np.arange(n_positions) + 0.5) * (travelled[-1] / n_positions)
     arc = np.clip(np.searchsorted(travelled, wanted, side="right") - 1, 0, len(lengths) - 1)
     angles = _angle_at(_arc_length(first[arc], scale) + wanted - travelled[arc], scale)
     directions = np.stack((np.cos(angles + phase), np.sin(angles + phase)), axis=1)
@@ -62,7 +62,7 @@ def archimedean_spiral(
 
 
 def square_spiral(
-    dose: int,
+    n_positions: int,
     image_size: int,
     *,
     spacing: float = DEFAULT_SPACING,
@@ -76,7 +76,7 @@ def square_spiral(
     given, is the one that brings the spacing nearest to ``spacing`` there.
 
     Args:
-        dose: Number of positions, all inside the field.
+        n_positions: Number of positions, all inside the field.
         image_size: Side S of the square field [px].
         spacing: Distance wanted between neighbouring positions [px]; without effect where the turns are given.
         n_turns: Turns of the spiral.
@@ -84,7 +84,7 @@ def square_spiral(
             is put back on them.
 
     Returns:
-        Positions [px] as (row, column), float32, shape (dose, 2).
+        Positions [px] as (row, column), float32, shape (n_positions, 2).
 
     Raises:
         ValueError: If the dose, the field, the spacing or the number of turns is not positive, or the margin is
@@ -94,19 +94,19 @@ def square_spiral(
         >>> square_spiral(3, 8, spacing=4.0).tolist()  # one turn: three legs of 4 px
         [[3.5, 1.5], [5.5, 3.5], [3.5, 5.5]]
     """
-    check_scan(dose, image_size, spacing)
+    check_scan(n_positions, image_size, spacing)
     check_lines("n_turns", n_turns, margin)
     if n_turns is None:
-        estimate = dose * spacing / image_size - 1.0
+        estimate = n_positions * spacing / image_size - 1.0
         candidates = [n for n in range(math.floor(estimate) - 1, math.ceil(estimate) + 2) if n >= 1] or [1]
         length_of = {n: image_size * n * (n + 2) / (n + 1) for n in candidates}
-        n_turns = min(candidates, key=lambda n: abs(length_of[n] - dose * spacing))
+        n_turns = min(candidates, key=lambda n: abs(length_of[n] - n_positions * spacing))
     legs = np.append(np.repeat(np.arange(1, n_turns + 1), 2), n_turns) * (image_size / (n_turns + 2.0 * margin))
     directions = np.array([(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)])[np.arange(len(legs)) % 4]
     vertices = np.concatenate((np.zeros((1, 2)), np.cumsum(legs[:, None] * directions, axis=0)))
     middle = (vertices.max(axis=0) + vertices.min(axis=0)) / 2.0
     centred = np.clip(vertices - middle + (image_size - 1) / 2.0, 0.0, image_size - 1.0)
-    return inside(along_polyline(centred, dose), image_size)
+    return inside(along_polyline(centred, n_positions), image_size)
 
 
 def _solve_pitch(length: float, half: float, phase: float) -> float:

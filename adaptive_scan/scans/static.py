@@ -21,8 +21,8 @@ class StaticScan:
 
     Args:
         name: Its name in ``STATIC_SCANS``.
-        function: ``function(dose, image_size)`` or, where random, ``function(dose, image_size, rng)``;
-            returns positions [px], float32, shape (dose, 2), all inside the field.
+        function: ``function(n_positions, image_size)`` or, where random, ``function(n_positions, image_size, rng)``;
+            returns positions [px], float32, shape (n_positions, 2), all inside the field.
         contiguous: Whether the probe measures along lines, as a beam that is scanned, and not at separate
             points.
         random: Whether each call draws another scan.
@@ -34,23 +34,23 @@ class StaticScan:
     random: bool
 
 
-def _even_spacing(dose: int, image_size: int) -> float:
+def _even_spacing(n_positions: int, image_size: int) -> float:
     """Spacing at which neighbouring positions are as far apart as neighbouring turns or lines [px]."""
-    return max(image_size / dose**0.5, DEFAULT_SPACING)
+    return max(image_size / n_positions**0.5, DEFAULT_SPACING)
 
 
-def wide_spiral(dose: int, image_size: int) -> NDArray[np.float32]:
+def wide_spiral(n_positions: int, image_size: int) -> NDArray[np.float32]:
     """Archimedean spiral whose positions lie as far apart along it as its turns do.
 
     Most micrographs are oversampled, so that positions close together along a path waste dose; this is the spiral
     that spreads the dose evenly in both directions.
 
     Args:
-        dose: Number of positions, all inside the field.
+        n_positions: Number of positions, all inside the field.
         image_size: Side S of the square field [px].
 
     Returns:
-        Positions [px] as (row, column), float32, shape (dose, 2).
+        Positions [px] as (row, column), float32, shape (n_positions, 2).
 
     Raises:
         ValueError: If the dose or the field is not positive.
@@ -59,19 +59,19 @@ def wide_spiral(dose: int, image_size: int) -> NDArray[np.float32]:
         >>> wide_spiral(100, 48).shape
         (100, 2)
     """
-    check_scan(dose, image_size, DEFAULT_SPACING)
-    return archimedean_spiral(dose, image_size, spacing=_even_spacing(dose, image_size))
+    check_scan(n_positions, image_size, DEFAULT_SPACING)
+    return archimedean_spiral(n_positions, image_size, spacing=_even_spacing(n_positions, image_size))
 
 
-def wide_raster(dose: int, image_size: int) -> NDArray[np.float32]:
+def wide_raster(n_positions: int, image_size: int) -> NDArray[np.float32]:
     """Serpentine raster whose positions lie as far apart along its lines as the lines do; see `wide_spiral`.
 
     Args:
-        dose: Number of positions, all inside the field.
+        n_positions: Number of positions, all inside the field.
         image_size: Side S of the square field [px].
 
     Returns:
-        Positions [px] as (row, column), float32, shape (dose, 2).
+        Positions [px] as (row, column), float32, shape (n_positions, 2).
 
     Raises:
         ValueError: If the dose or the field is not positive.
@@ -80,8 +80,8 @@ def wide_raster(dose: int, image_size: int) -> NDArray[np.float32]:
         >>> wide_raster(100, 48).shape
         (100, 2)
     """
-    check_scan(dose, image_size, DEFAULT_SPACING)
-    return serpentine_raster(dose, image_size, spacing=_even_spacing(dose, image_size))
+    check_scan(n_positions, image_size, DEFAULT_SPACING)
+    return serpentine_raster(n_positions, image_size, spacing=_even_spacing(n_positions, image_size))
 
 
 STATIC_SCANS: dict[str, StaticScan] = {
@@ -103,17 +103,19 @@ STATIC_SCANS: dict[str, StaticScan] = {
 """The static scan families by name."""
 
 
-def static_scan(name: str, dose: int, image_size: int, rng: np.random.Generator | None = None) -> NDArray[np.float32]:
+def static_scan(
+    name: str, n_positions: int, image_size: int, rng: np.random.Generator | None = None
+) -> NDArray[np.float32]:
     """Positions of a static scan by the name of its family; those of the families without randomness are cached.
 
     Args:
         name: One of ``STATIC_SCANS``.
-        dose: Number of positions.
+        n_positions: Number of positions.
         image_size: Side S of the square field [px].
         rng: Source of randomness; needed by the random families, not used by the others.
 
     Returns:
-        Positions [px] as (row, column), float32, shape (dose, 2), all inside the field, a fresh array.
+        Positions [px] as (row, column), float32, shape (n_positions, 2), all inside the field, a fresh array.
 
     Raises:
         ValueError: If the name is unknown, a random family gets no ``rng``, or the family refuses the dose or
@@ -126,14 +128,14 @@ def static_scan(name: str, dose: int, image_size: int, rng: np.random.Generator 
     if name not in STATIC_SCANS:
         raise ValueError(f"static scan is {name!r}; expected one of {sorted(STATIC_SCANS)}")
     scan = STATIC_SCANS[name]
-    check_scan(dose, image_size)
+    check_scan(n_positions, image_size)
     if not scan.random:
-        return _cached_positions(scan, dose, image_size).copy()
+        return _cached_positions(scan, n_positions, image_size).copy()
     if rng is None:
         raise ValueError(f"rng is None for the random static scan {name!r}; expected a numpy Generator")
-    return scan.function(dose, image_size, rng)
+    return scan.function(n_positions, image_size, rng)
 
 
 @lru_cache(maxsize=64)
-def _cached_positions(scan: StaticScan, dose: int, image_size: int) -> NDArray[np.float32]:
-    return scan.function(dose, image_size)
+def _cached_positions(scan: StaticScan, n_positions: int, image_size: int) -> NDArray[np.float32]:
+    return scan.function(n_positions, image_size)

@@ -227,7 +227,7 @@ def test_scans_have_the_dose_stay_in_the_field_and_do_not_depend_on_their_batch(
         return POLICIES[name](geometry, around_reference=around_reference)
 
     whole = scanned(policy(), crops)
-    assert whole.positions.shape == (4, geometry.dose, 2)
+    assert whole.positions.shape == (4, geometry.n_positions_total, 2)
     assert np.isfinite(whole.values).all()
     if not around_reference:
         assert whole.positions.min() >= 0.0
@@ -242,7 +242,11 @@ def test_scans_have_the_dose_stay_in_the_field_and_do_not_depend_on_their_batch(
 def test_completers_with_an_error_head_and_ensembles_predict_for_variance_greedy(rng):
     head = ErrorHead(n_channels=4)
     for predictor in (CompleterWithError(make_completer("infill"), head).eval(), ensemble()):
-        assert scanned(VarianceGreedy(predictor, FREE), crops_of(FREE, 2, rng)).positions.shape == (2, FREE.dose, 2)
+        assert scanned(VarianceGreedy(predictor, FREE), crops_of(FREE, 2, rng)).positions.shape == (
+            2,
+            FREE.n_positions_total,
+            2,
+        )
 
 
 def test_scans_shown_nothing_still_choose(rng):

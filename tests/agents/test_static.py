@@ -92,7 +92,7 @@ def test_other_paths_are_refused():
     with pytest.raises(ValueError, match=r"positions of shape \(7, 2\); expected \(5, 4, 2\) or \(20, 2\)"):
         StaticScanPolicy(np.zeros((7, 2)), SMALL)
     with pytest.raises(ValueError, match="px off such a path"):
-        StaticScanPolicy(archimedean_spiral(SMALL.dose, SMALL.image_size), SMALL)
+        StaticScanPolicy(archimedean_spiral(SMALL.n_positions_total, SMALL.image_size), SMALL)
     with pytest.raises(ValueError, match="px off such a path"):
         StaticScanPolicy(SMALL.path(headings[None])[0] + 1.0, SMALL)
     with pytest.raises(ValueError, match="not finite"):

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from adaptive_scan.commands.folders import read_json
+from adaptive_scan.commands.run_folder import read_json
 
 
 def corrupted(folder: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptive_scan.commands.folders import CHECKPOINT, read_json
-from adaptive_scan.commands.keeping import stopping_cleanly
+from adaptive_scan.commands.checkpoints import stopping_cleanly
+from adaptive_scan.commands.run_folder import CHECKPOINT, read_json
 
 Command = Callable[..., int]
 Results = Callable[[Path], dict[str, bytes]]
@@ -181,7 +181,7 @@ def test_ctrl_c_is_clean_before_and_after_training(
     def interrupted(*arguments: object, **settings: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(f"adaptive_scan.commands.training.{place}", interrupted)
+    monkeypatch.setattr(f"adaptive_scan.commands.train.{place}", interrupted)
     folder = tmp_path / "run"
     assert train(*tiny_run, "--iterations", "2", "--out", folder) == 130
     assert capsys.readouterr().err.splitlines()[-1] == line.format(folder)

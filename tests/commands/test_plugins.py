@@ -230,7 +230,7 @@ def test_a_completer_that_fails_says_where() -> None:
         ("Nowhere", "policy 'mine': found actions that are not finite; expected finite ones"),
         ("OneNumber", "policy 'mine': actions have shape (2, 1); expected (2, 2)"),
         ("unknown_setting", "policy 'mine': found TypeError (ScanBatch.__init__() got an unexpected keyword argument"),
-        ("another_dose", "policy 'mine': contender 'a': found 20 positions; expected the dose of all, 16 positions"),
+        ("another_dose", "policy 'mine': contender 'a': found 20 positions; expected 16"),
     ],
 )
 def test_a_policy_that_cannot_scan_is_named_in_one_line(factory: str, message: str) -> None:

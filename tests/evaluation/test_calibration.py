@@ -12,12 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from adaptive_scan.evaluation import save_figure
 from adaptive_scan.evaluation.calibration import (
     ErrorSample,
     bootstrap_calibration,
     calibration_error,
-    calibration_figure,
     calibration_summary,
     interval_coverage,
     nominal_coverage,
@@ -30,6 +28,8 @@ from adaptive_scan.evaluation.calibration import (
 from adaptive_scan.files import write_json
 from adaptive_scan.generators import InfillCompleter, LinearCompleter, NearestCompleter
 from adaptive_scan.generators.uncertainty import EnsembleCompleter
+from adaptive_scan.report import save_figure
+from adaptive_scan.report.calibration_figure import calibration_figure
 
 
 def calibrated(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from adaptive_scan.evaluation.completion import CompletionScore, blurred, complete_scans, score_completers
-from adaptive_scan.evaluation.completion_figures import completions_figure
 from adaptive_scan.generators import blur_targets, make_completer
+from adaptive_scan.report.completions_figure import completions_figure
 
 
 def crops_of(n: int = 3, size: int = 20) -> np.ndarray:

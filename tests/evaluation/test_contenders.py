@@ -109,13 +109,13 @@ def test_fixed_positions_serve_all_crops_or_one_each(crops: np.ndarray, rng: np.
 
 @pytest.mark.parametrize("n_positions", [29, 31])
 def test_another_dose_is_refused_with_its_figures(n_positions: int, crops: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=rf"'cheat': found {n_positions} positions; expected the dose of all, 30"):
+    with pytest.raises(ValueError, match=rf"'cheat': found {n_positions} positions; expected 30"):
         measure(Contender("cheat", path=np.zeros((n_positions, 2))), crops, GEOMETRY)
 
 
 def test_policy_with_a_geometry_of_another_dose_is_refused(crops: np.ndarray) -> None:
     longer = {"geometry": ScanGeometry(image_size=24, n_segments=5, n_positions=7)}
-    with pytest.raises(ValueError, match="'long': found 35 positions; expected the dose of all, 30"):
+    with pytest.raises(ValueError, match="'long': found 35 positions; expected 30"):
         measure(Contender("long", policy=Turning(), environment=longer), crops, GEOMETRY)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from adaptive_scan.benchmark.verdicts import NOT_SHOWN, decide
 from adaptive_scan.evaluation import paired as module
 from adaptive_scan.evaluation.paired import (
     effect_size,
@@ -20,7 +21,6 @@ from adaptive_scan.evaluation.paired import (
     small_sample_interval,
     wilcoxon,
 )
-from adaptive_scan.evaluation.verdicts import NOT_SHOWN, decide
 
 losses_of_twelve = arrays(np.float64, 12, elements=st.floats(0.01, 100.0))
 p_value_lists = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8).map(np.array)

@@ -32,7 +32,7 @@ from adaptive_scan.evaluation.realism import (
     spectrum_bands,
     tell_apart,
 )
-from adaptive_scan.evaluation.realism_figures import realism_figure
+from adaptive_scan.report.realism_figure import realism_figure
 
 
 def test_white_noise_has_a_flat_spectrum_at_its_variance(rng: np.random.Generator) -> None:

@@ -57,7 +57,7 @@ class Counting(ArrayCrops):
 
 def wander(crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Paths that need both the crops and random numbers."""
-    steps = rng.normal(size=(len(crops), GEOMETRY.dose, 2)) + crops[:, :1, :1]
+    steps = rng.normal(size=(len(crops), GEOMETRY.n_positions_total, 2)) + crops[:, :1, :1]
     return (8 + steps.cumsum(axis=1)).clip(0, 15).astype(np.float32)
 
 

@@ -21,7 +21,7 @@ def test_all_static_scans_are_known() -> None:
 def test_every_family_has_the_dose_of_the_geometry(family: str, preset: str, rng: np.random.Generator) -> None:
     geometry = PRESETS[preset]
     positions = family_positions(family, geometry, 3, rng)
-    assert positions.shape == (3, geometry.dose, 2)
+    assert positions.shape == (3, geometry.n_positions_total, 2)
     assert positions.dtype == np.float32
     assert np.isfinite(positions).all()
 

@@ -34,8 +34,8 @@ PILLOW = {
 }
 
 
-def _grid_mask(dose: int, size: int) -> np.ndarray:
-    pixels = np.floor(static_scan("grid", dose, size) + 0.5).astype(int)
+def _grid_mask(n_positions: int, size: int) -> np.ndarray:
+    pixels = np.floor(static_scan("grid", n_positions, size) + 0.5).astype(int)
     mask = np.zeros((size, size), bool)
     mask[pixels[:, 0], pixels[:, 1]] = True
     return mask
@@ -113,9 +113,11 @@ def test_nearest_and_area_differ_in_ties_only() -> None:
 
 
 @pytest.mark.parametrize("method", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("dose", "size"), [(400, 96), (369, 96), (92, 48), (92, 96)])
-def test_ramps_are_exact_on_static_grids_also_with_rows_of_different_numbers(method: str, dose: int, size: int) -> None:
-    mask = _grid_mask(dose, size)
+@pytest.mark.parametrize(("n_positions", "size"), [(400, 96), (369, 96), (92, 48), (92, 96)])
+def test_ramps_are_exact_on_static_grids_also_with_rows_of_different_numbers(
+    method: str, n_positions: int, size: int
+) -> None:
+    mask = _grid_mask(n_positions, size)
     rows, columns = np.nonzero(mask)
     ramp = 0.01 * torch.arange(size)[:, None] - 0.02 * torch.arange(size)
     found = GridCompleter(method)(_scan(ramp, mask))[0, 0]

@@ -89,7 +89,7 @@ def test_linear_equals_scipy_on_any_mask(size: int, fraction: float, seed: int) 
 @pytest.mark.parametrize("geometry", [ScanGeometry(48, 10, 10), ScanGeometry(96, 20, 20)], ids=["48", "96"])
 def test_linear_equals_scipy_on_scans(family: str, geometry: ScanGeometry, rng: np.random.Generator) -> None:
     positions = draw_positions([family], geometry, 3, rng)
-    values = rng.uniform(-1, 1, (3, geometry.dose)).astype(np.float32)
+    values = rng.uniform(-1, 1, (3, geometry.n_positions_total)).astype(np.float32)
     scans = torch.from_numpy(partial_scans(values, positions, geometry.image_size))
     torch.testing.assert_close(LinearCompleter()(scans), _by_scipy(scans), rtol=0, atol=1e-6)
 

@@ -28,7 +28,7 @@ def slow_path(geometry: ScanGeometry, headings: np.ndarray, spacings: np.ndarray
 def test_default_geometry_is_the_papers() -> None:
     geometry = PRESETS["ede96"]
     assert geometry == ScanGeometry()
-    assert geometry.dose == 400
+    assert geometry.n_positions_total == 400
     assert 1 / geometry.nominal_coverage == pytest.approx(23.04)
     assert geometry.start_position.tolist() == [48.0, 48.0]
     first = geometry.path(np.full((1, 20), math.pi / 4))[0, 0]
@@ -37,7 +37,7 @@ def test_default_geometry_is_the_papers() -> None:
 
 def test_wide_preset_has_the_same_dose_and_free_spacing() -> None:
     wide = PRESETS["wide96"]
-    assert wide.dose == PRESETS["ede96"].dose
+    assert wide.n_positions_total == PRESETS["ede96"].n_positions_total
     assert wide.has_free_spacing
     assert wide.spacing_bounds == pytest.approx((math.sqrt(2) / 2, 4 * math.sqrt(2)))
     assert wide.first_spacing == pytest.approx(2.0)
@@ -45,7 +45,7 @@ def test_wide_preset_has_the_same_dose_and_free_spacing() -> None:
 
 def test_quick_preset() -> None:
     quick = PRESETS["quick48"]
-    assert (quick.image_size, quick.n_segments, quick.n_positions, quick.dose) == (48, 10, 10, 100)
+    assert (quick.image_size, quick.n_segments, quick.n_positions, quick.n_positions_total) == (48, 10, 10, 100)
     assert quick.first_spacing == pytest.approx(math.sqrt(2))
 
 

@@ -31,10 +31,12 @@ def test_raster_path_is_unbroken() -> None:
     assert steps.max() == pytest.approx((5 * 95 + 4 * 96 / 5) / 400, rel=1e-4)
 
 
-@pytest.mark.parametrize(("dose", "size", "n_lines"), [(400, 96, 3), (1024, 128, 6)])
-def test_gridlike_lines_stand_at_their_places(dose: int, size: int, n_lines: int, rng: np.random.Generator) -> None:
-    still = jittered_gridlike(dose, size, rng, jitter=0.0)
-    counts = [len(part) for part in np.array_split(np.arange(dose), 2 * n_lines)]
+@pytest.mark.parametrize(("n_positions", "size", "n_lines"), [(400, 96, 3), (1024, 128, 6)])
+def test_gridlike_lines_stand_at_their_places(
+    n_positions: int, size: int, n_lines: int, rng: np.random.Generator
+) -> None:
+    still = jittered_gridlike(n_positions, size, rng, jitter=0.0)
+    counts = [len(part) for part in np.array_split(np.arange(n_positions), 2 * n_lines)]
     lines = np.split(still, np.cumsum(counts)[:-1])
     places = (np.arange(n_lines) + 0.5) * size / n_lines - 0.5
     for i, line in enumerate(lines):
@@ -68,9 +70,9 @@ def test_lissajous_positions_lie_on_the_curve() -> None:
     assert np.median(steps) == pytest.approx(math.sqrt(2), rel=0.15)
 
 
-@given(seed=st.integers(0, 1000), dose=st.integers(2, 500), size=st.integers(16, 96))
-def test_walk_keeps_its_spacing_away_from_borders(seed: int, dose: int, size: int) -> None:
-    positions = random_walk(dose, size, np.random.default_rng(seed)).astype(float)
+@given(seed=st.integers(0, 1000), n_positions=st.integers(2, 500), size=st.integers(16, 96))
+def test_walk_keeps_its_spacing_away_from_borders(seed: int, n_positions: int, size: int) -> None:
+    positions = random_walk(n_positions, size, np.random.default_rng(seed)).astype(float)
     inner = ((positions > 1.5) & (positions < size - 2.5)).all(axis=1)
     steps = np.hypot(*np.diff(positions, axis=0).T)
     np.testing.assert_allclose(steps[inner[:-1] & inner[1:]], math.sqrt(2), rtol=1e-4)

@@ -21,25 +21,25 @@ def test_square_dose_gives_the_square_grid(n_rows: int, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dose", "rows", "columns"), [(400, 20, 20), (380, 19, 20), (80, 8, 10), (90, 9, 10), (72, 8, 9)]
+    ("n_positions", "rows", "columns"), [(400, 20, 20), (380, 19, 20), (80, 8, 10), (90, 9, 10), (72, 8, 9)]
 )
-def test_nearly_square_products_give_whole_grids(dose: int, rows: int, columns: int) -> None:
-    _, counts = np.unique(uniform_grid(dose, 96)[:, 0], return_counts=True)
+def test_nearly_square_products_give_whole_grids(n_positions: int, rows: int, columns: int) -> None:
+    _, counts = np.unique(uniform_grid(n_positions, 96)[:, 0], return_counts=True)
     assert counts.tolist() == [columns] * rows
 
 
-@example(dose=864, size=30)  # 27 x 32 is nearly square, but 32 columns do not fit
-@given(dose=st.integers(1, 900), size=st.integers(30, 96))
-def test_any_dose_gives_an_even_centred_grid(dose: int, size: int) -> None:
-    positions = uniform_grid(dose, size).astype(float)
+@example(n_positions=864, size=30)  # 27 x 32 is nearly square, but 32 columns do not fit
+@given(n_positions=st.integers(1, 900), size=st.integers(30, 96))
+def test_any_dose_gives_an_even_centred_grid(n_positions: int, size: int) -> None:
+    positions = uniform_grid(n_positions, size).astype(float)
     rows, counts = np.unique(positions[:, 0], return_counts=True)
     assert counts.max() - counts.min() <= 1
     assert max(len(rows), counts.max()) <= 1.25 * min(len(rows), counts.max()) + 1
     np.testing.assert_allclose(np.diff(rows), size / len(rows), atol=1e-4)
     assert positions[:, 1].mean() == pytest.approx((size - 1) / 2, abs=1e-4)
     # Where the counts differ, longer rows are spread over the field.
-    assert positions[:, 0].mean() == pytest.approx((size - 1) / 2, abs=size / (2 * math.sqrt(dose)))
-    assert coverage(positions[None], size)[0] == pytest.approx(dose / size**2)
+    assert positions[:, 0].mean() == pytest.approx((size - 1) / 2, abs=size / (2 * math.sqrt(n_positions)))
+    assert coverage(positions[None], size)[0] == pytest.approx(n_positions / size**2)
 
 
 def test_a_full_grid_is_every_pixel() -> None:
@@ -67,5 +67,5 @@ def test_random_points_are_distinct_and_uniform(rng: np.random.Generator) -> Non
 
 def test_more_points_than_pixels_are_refused(rng: np.random.Generator) -> None:
     for call in (lambda: uniform_grid(65, 8), lambda: random_points(65, 8, rng)):
-        with pytest.raises(ValueError, match="dose is 65; expected at most 64"):
+        with pytest.raises(ValueError, match="n_positions is 65; expected at most 64"):
             call()

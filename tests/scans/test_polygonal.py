@@ -42,7 +42,9 @@ def test_presets_are_filled_evenly_and_not_left(name: str, rng: np.random.Genera
     corners = np.concatenate((positions[0, :, 0], ends[-1:])).astype(float)
     np.testing.assert_allclose(np.hypot(*np.diff(corners, axis=0).T), length, rtol=1e-5)
     assert path_length(corners[None])[0] == pytest.approx(geometry.n_segments * length, rel=1e-5)
-    archimedean = mean_distance(archimedean_spiral(geometry.dose, size, spacing=geometry.first_spacing), size)
+    archimedean = mean_distance(
+        archimedean_spiral(geometry.n_positions_total, size, spacing=geometry.first_spacing), size
+    )
     assert mean_distance(positions, size) < 1.12 * archimedean
     random_headings = rng.uniform(0, 2 * math.pi, size=(20, geometry.n_segments))
     naive = [mean_distance(np.clip(path, 0, size - 1), size) for path in geometry.path(random_headings)]

@@ -17,13 +17,13 @@ def polar(positions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.hypot(*offsets.T), np.unwrap(np.arctan2(offsets[:, 1], offsets[:, 0]))
 
 
-@pytest.mark.parametrize(("dose", "size"), [(400, 96), (100, 48), (1024, 128), (13107, 512)])
-def test_archimedean_spiral_is_one_with_equal_arcs(dose: int, size: int) -> None:
-    positions = archimedean_spiral(dose, size)
+@pytest.mark.parametrize(("n_positions", "size"), [(400, 96), (100, 48), (1024, 128), (13107, 512)])
+def test_archimedean_spiral_is_one_with_equal_arcs(n_positions: int, size: int) -> None:
+    positions = archimedean_spiral(n_positions, size)
     radii, angles = polar(positions, size)
     whole = radii < (size - 1) / 2 - 1
     n_whole = int(np.argmin(whole))
-    assert n_whole > dose * 0.6
+    assert n_whole > n_positions * 0.6
     scale = radii[n_whole // 2] / angles[n_whole // 2]
     np.testing.assert_allclose(radii[:n_whole], scale * angles[:n_whole], atol=2e-4 * size / 96)
     arcs = scale / 2 * (angles * np.sqrt(1 + angles**2) + np.arcsinh(angles))
@@ -43,9 +43,9 @@ def test_archimedean_spiral_of_the_papers_dose() -> None:
     assert gaps.max() < pitch
 
 
-@given(dose=st.integers(30, 600), size=st.integers(32, 96))
-def test_lost_positions_come_back_inside(dose: int, size: int) -> None:
-    positions = archimedean_spiral(dose, size)
+@given(n_positions=st.integers(30, 600), size=st.integers(32, 96))
+def test_lost_positions_come_back_inside(n_positions: int, size: int) -> None:
+    positions = archimedean_spiral(n_positions, size)
     radii, angles = polar(positions, size)
     # Re-walk the unclipped spiral of the same pitch at the same spacing: as many positions fall inside the field.
     n = max(2, int(np.argmax(radii > (size - 1) / 4)))
@@ -56,7 +56,7 @@ def test_lost_positions_come_back_inside(dose: int, size: int) -> None:
     points = scale * theta[:, None] * np.stack((np.cos(theta), np.sin(theta)), axis=1)
     steps = np.hypot(*np.diff(points, axis=0).T)
     length_inside = steps[np.abs(points[1:]).max(axis=1) <= (size - 1) / 2].sum()
-    assert length_inside / spacing == pytest.approx(dose, rel=5e-3)
+    assert length_inside / spacing == pytest.approx(n_positions, rel=5e-3)
 
 
 def test_a_wider_spacing_tightens_the_pitch() -> None:
@@ -75,14 +75,14 @@ def test_a_dose_too_small_for_a_turn_widens_the_spacing() -> None:
 
 @given(size=st.integers(16, 128), fraction=st.floats(0.02, 0.15))
 def test_square_spiral_has_right_angles_and_equal_spacing(size: int, fraction: float) -> None:
-    dose = max(20, round(fraction * size**2))
-    positions = square_spiral(dose, size).astype(float)
+    n_positions = max(20, round(fraction * size**2))
+    positions = square_spiral(n_positions, size).astype(float)
     moves = np.diff(positions, axis=0)
     straight = np.abs(moves).min(axis=1) < 1e-4
     spacing = float(np.median(np.abs(moves).sum(axis=1)))
     # Every step runs along an axis, or around one corner.
     np.testing.assert_allclose(np.abs(moves).sum(axis=1), spacing, rtol=2e-2, atol=1e-3)
-    turns = dose * spacing / size
+    turns = n_positions * spacing / size
     assert (~straight).sum() <= 2 * turns + 3
 
 
@@ -95,10 +95,10 @@ def test_square_spiral_closed_form() -> None:
     np.testing.assert_allclose(positions[:4], [[6, 5.5], [7, 5.5], [8, 5.5], [9, 5.5]], atol=1e-6)
 
 
-@given(dose=st.integers(30, 500), size=st.integers(32, 96), phase=st.floats(-10, 10), share=st.floats(0.3, 1.0))
-def test_a_phase_turns_the_archimedean_spiral(dose: int, size: int, phase: float, share: float) -> None:
-    positions = archimedean_spiral(dose, size, spacing=share * size / math.sqrt(dose), phase=phase)
-    assert positions.shape == (dose, 2)
+@given(n_positions=st.integers(30, 500), size=st.integers(32, 96), phase=st.floats(-10, 10), share=st.floats(0.3, 1.0))
+def test_a_phase_turns_the_archimedean_spiral(n_positions: int, size: int, phase: float, share: float) -> None:
+    positions = archimedean_spiral(n_positions, size, spacing=share * size / math.sqrt(n_positions), phase=phase)
+    assert positions.shape == (n_positions, 2)
     assert positions.min() >= 0
     assert positions.max() <= size - 1
     # Every position lies on r = scale theta, theta being its direction less the phase, whole turns added.

@@ -36,22 +36,22 @@ def test_the_registry_holds_the_families() -> None:
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data(), size=st.integers(16, 128), seed=st.integers(0, 99))
 def test_exactly_the_dose_lies_inside(name: str, data: st.DataObject, size: int, seed: int) -> None:
-    dose = data.draw(st.integers(1, 8) | st.integers(4, size * size // 4))
-    positions = static_scan(name, dose, size, np.random.default_rng(seed))
-    assert positions.shape == (dose, 2)
+    n_positions = data.draw(st.integers(1, 8) | st.integers(4, size * size // 4))
+    positions = static_scan(name, n_positions, size, np.random.default_rng(seed))
+    assert positions.shape == (n_positions, 2)
     assert positions.dtype == np.float32
     assert np.isfinite(positions).all()
     assert positions.min() >= 0
     assert positions.max() <= size - 1
-    assert np.array_equal(positions, static_scan(name, dose, size, np.random.default_rng(seed)))
+    assert np.array_equal(positions, static_scan(name, n_positions, size, np.random.default_rng(seed)))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_smallest_fields(name: str, size: int, rng: np.random.Generator) -> None:
-    for dose in range(1, size * size + 1):
-        positions = static_scan(name, dose, size, rng)
-        assert positions.shape == (dose, 2)
+    for n_positions in range(1, size * size + 1):
+        positions = static_scan(name, n_positions, size, rng)
+        assert positions.shape == (n_positions, 2)
         assert positions.min() >= 0
         assert positions.max() <= size - 1
 
@@ -84,9 +84,9 @@ def test_names_reach_their_functions() -> None:
 def test_fixed_families_are_computed_once_and_handed_out_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     computed = []
 
-    def corner(dose: int, image_size: int) -> np.ndarray:
-        computed.append((dose, image_size))
-        return np.zeros((dose, 2), dtype=np.float32)
+    def corner(n_positions: int, image_size: int) -> np.ndarray:
+        computed.append((n_positions, image_size))
+        return np.zeros((n_positions, 2), dtype=np.float32)
 
     monkeypatch.setitem(STATIC_SCANS, "corner", StaticScan("corner", corner, contiguous=True, random=False))
     static_scan("corner", 9, 16)[:] = 5
@@ -102,39 +102,39 @@ def test_random_families_are_drawn_anew() -> None:
 
 def test_a_cached_dose_does_not_let_its_lookalikes_in() -> None:
     static_scan("grid", 1, 16)
-    with pytest.raises(ValueError, match="dose is True; expected"):
+    with pytest.raises(ValueError, match="n_positions is True; expected"):
         static_scan("grid", True, 16)
-    with pytest.raises(ValueError, match=r"dose is \[1\]; expected"):
+    with pytest.raises(ValueError, match=r"n_positions is \[1\]; expected"):
         static_scan("grid", [1], 16)
 
 
 @pytest.mark.parametrize(
-    ("name", "dose", "size", "message"),
+    ("name", "n_positions", "size", "message"),
     [
         ("zigzag", 10, 16, "static scan is 'zigzag'; expected one of"),
-        ("spiral", 0, 16, "dose is 0; expected a positive number"),
-        ("spiral", 2.5, 16, "dose is 2.5; expected"),
-        ("grid", True, 16, "dose is True; expected"),
+        ("spiral", 0, 16, "n_positions is 0; expected a positive number"),
+        ("spiral", 2.5, 16, "n_positions is 2.5; expected"),
+        ("grid", True, 16, "n_positions is True; expected"),
         ("raster", 10, 1, "image_size is 1; expected an integer of at least 2"),
         ("halton", 10, 16.0, "image_size is 16.0; expected"),
     ],
 )
-def test_nonsense_is_refused_in_one_line(name: str, dose: int, size: int, message: str) -> None:
+def test_nonsense_is_refused_in_one_line(name: str, n_positions: int, size: int, message: str) -> None:
     with pytest.raises(ValueError, match=message) as refusal:
-        static_scan(name, dose, size)
+        static_scan(name, n_positions, size)
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["wide_spiral", "wide_raster"])
 def test_wide_scans_spread_the_dose_evenly(name: str) -> None:
-    dose, size = 100, 48
-    positions = static_scan(name, dose, size)
+    n_positions, size = 100, 48
+    positions = static_scan(name, n_positions, size)
     steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-    assert np.median(steps) == pytest.approx(size / np.sqrt(dose), rel=0.15)
+    assert np.median(steps) == pytest.approx(size / np.sqrt(n_positions), rel=0.15)
     field = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), axis=-1).reshape(-1, 2)
 
     def gap(scan: np.ndarray) -> float:
         return float(np.linalg.norm(field[:, None] - scan[None], axis=-1).min(axis=1).mean())
 
-    assert gap(positions) < 1.2 * gap(static_scan("grid", dose, size))
-    assert gap(positions) < 0.6 * gap(static_scan(name.removeprefix("wide_"), dose, size))
+    assert gap(positions) < 1.2 * gap(static_scan("grid", n_positions, size))
+    assert gap(positions) < 0.6 * gap(static_scan(name.removeprefix("wide_"), n_positions, size))

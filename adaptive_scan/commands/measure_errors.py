@@ -1,0 +1,434 @@
+"""``measure_errors``: where completions are wrong, by pixel, by distance from path and edge, and by picture."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from rich.table import Table
+from tqdm import tqdm
+
+from adaptive_scan.commands.cli import parse_config
+from adaptive_scan.commands.data import (
+    adaptive_contender,
+    family_contender,
+    make_device,
+    open_micrographs,
+    report_skipped,
+    use_threads,
+)
+from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
+from adaptive_scan.commands.held_out import TrainedGenerator, trained_generator, without_trained
+from adaptive_scan.commands.run_folder import MANIFEST, POLICY, check_new, make_run_folder, read_json
+from adaptive_scan.commands.runs import load_run
+from adaptive_scan.commands.settings import (
+    OWN_SCANS,
+    CropSettings,
+    InstrumentName,
+    check_not_negative,
+    check_positive,
+    check_scan_names,
+)
+from adaptive_scan.commands.terminal import note_unknown_training, print_whole
+from adaptive_scan.evaluation import Contender, static_contenders
+from adaptive_scan.evaluation.systematic_errors import (
+    Crops,
+    Measured,
+    SystematicErrors,
+    measure_errors,
+    price_of_bits,
+    summary,
+)
+from adaptive_scan.files import write_atomically, write_json, write_npz
+from adaptive_scan.generators import COMPLETERS, Completer, load_generator, make_completer
+from adaptive_scan.generators.precision import INPUT_BITS
+from adaptive_scan.micrographs import MicrographCrops, MicrographDataset
+from adaptive_scan.report.comparison_figure import save_figure
+from adaptive_scan.report.errors_figure import errors_figure
+from adaptive_scan.scans import STATIC_SCANS, ScanGeometry
+from adaptive_scan.specimens import procedural_crops
+
+_DEFAULT_SIZE, _DEFAULT_COVERAGE = 96, 0.04
+_BATCH_SIZE = 64
+_N_SETS = 256
+_PROCEDURAL = (2**32 - 1, 2)  # a stream of random numbers that no training and no comparison draws from
+_COLUMNS = ("scan", "completer", "input_bits", "quantity", "at", "n", "rmse", "low", "high")
+
+
+@dataclass(frozen=True)
+class ErrorsConfig:
+    """What is measured, on which pictures."""
+
+    scan: tuple[str, ...] = ("spiral",)
+    """Static scans; with a run also adaptive, filling_path and polygonal_spiral, at the run's coverage."""
+    completer: tuple[str, ...] = ()
+    """Interpolations; linear if no completer of any kind is named."""
+    generator: tuple[Path, ...] = ()
+    """Files of trained generators."""
+    run: Path | None = None
+    """Run folder, whose generator is measured on what the run held out."""
+    micrographs: Path | None = None
+    """File or folder of micrographs, of which those that the run trained on are left out; without it what the run held
+    out or, without a run, procedural ones."""
+    groups: Path | None = None
+    """CSV with the columns file and group: the bootstrap draws groups."""
+    size: int | None = None
+    """Side of a crop [px]; without it the run's, or 96."""
+    coverage: float | None = None
+    """Positions by pixel; without it the run's, or 0.04."""
+    downsample: int | None = None
+    """Side of the blocks that are averaged into one pixel; without it the run's, or 1."""
+    blur: bool | None = None
+    """Whether targets are the crops after the 5x5 Gaussian of 2.5 px; without it as the run has it, or yes."""
+    acquisition: InstrumentName | None = None
+    """The instrument that all scans go through; without it the run's, or the ideal one."""
+    input_bits: tuple[int, ...] = (32,)
+    """Bits of the values that completers get: 32, 16 (floats), 8 (integers); several are compared with 32."""
+    crops_per_micrograph: int = 8
+    """Crops of each micrograph, at most; 0 for all that do not overlap."""
+    n_crops: int = 512
+    """Procedural crops."""
+    out: Path | None = None
+    """New or empty folder; without it one under runs/, named by the time."""
+    seed: int = 0
+    """Seed of random scans, of the instrument and of the bootstrap."""
+    skip_bad: bool = False
+    """Whether files that cannot be used are skipped and reported."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks run."""
+    n_threads: int = 0
+    """Threads of PyTorch on the CPU, 0 for its own choice."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "n_crops")
+        check_positive(self, *(name for name in ("size", "downsample") if getattr(self, name) is not None))
+        check_not_negative(self, "seed", "n_threads", "crops_per_micrograph")
+        check_scan_names(self.scan)
+        _check_names("completer", self.completer, tuple(COMPLETERS))
+        _check_names("input_bits", self.input_bits, INPUT_BITS)
+        if not self.input_bits:
+            raise ValueError(f"input_bits: got none; expected some of {', '.join(map(str, INPUT_BITS))}")
+        if self.coverage is not None and not 0 < self.coverage <= 1:
+            raise ValueError(f"coverage: got {self.coverage}; expected more than 0 and at most 1")
+
+
+def _check_names(option: str, given: Sequence[Any], known: Sequence[Any]) -> None:
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{option}: got {name!r}; expected some of {', '.join(map(str, known))}")
+        if given.count(name) > 1:
+            raise ValueError(f"{option}: got {name!r} twice; expected each once")
+
+
+def parse_errors(arguments: list[str]) -> ErrorsConfig:
+    """Settings of ``measure_errors``.
+
+    Raises:
+        InputError: If an option or a value is none.
+
+    Example:
+        >>> parse_errors(["--scan", "spiral", "grid", "--input-bits", "32", "8"]).input_bits
+        (32, 8)
+    """
+    description = "Measure where completions are wrong: by pixel, by distance from path and edge, and by picture."
+    return parse_config(ErrorsConfig, arguments, "measure_errors", description)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Settings with those of the run filled in: a `DataConfig`, and what else is measured with."""
+
+    micrographs: Path | None
+    groups: Path | None
+    skip_bad: bool
+    seed: int
+    geometry: ScanGeometry
+    data: CropSettings
+    blur: bool
+    acquisition: str
+
+
+def _settings(config: ErrorsConfig, run: TrainedGenerator | None) -> _Settings:
+    if run is None:
+        size, downsample = config.size or _DEFAULT_SIZE, config.downsample or 1
+        blur, acquisition = True, "ideal"
+        geometry = _geometry(size, config.coverage or _DEFAULT_COVERAGE)
+    else:
+        size, downsample = run.config.geometry.image_size, run.config.data.downsample
+        for name, given, own in (("size", config.size, size), ("downsample", config.downsample, downsample)):
+            if given not in (None, own):
+                raise InputError(f"{name}: got {given} with a run whose own is {own}; expected that one or none")
+        blur, acquisition = run.blur, run.config.acquisition
+        geometry = run.config.geometry if config.coverage is None else _geometry(size, config.coverage)
+    return _Settings(
+        config.micrographs,
+        config.groups,
+        config.skip_bad,
+        config.seed,
+        geometry,
+        CropSettings(downsample=downsample),
+        blur if config.blur is None else config.blur,
+        acquisition if config.acquisition is None else config.acquisition,
+    )
+
+
+def _geometry(size: int, coverage: float) -> ScanGeometry:
+    """Field and dose; static scans need no segments."""
+    return ScanGeometry(size, 1, max(round(coverage * size**2), 1))
+
+
+def _contenders(config: ErrorsConfig, settings: _Settings, run: TrainedGenerator | None) -> list[Contender]:
+    """The scans.
+
+    Raises:
+        InputError: If a scan of a run's own is asked for without a run, or at another coverage than the run's.
+    """
+    own = [name for name in config.scan if name in OWN_SCANS]
+    if own and (run is None or config.coverage is not None):
+        found = "no run" if run is None else "a coverage"
+        raise InputError(
+            f"scan: got {own[0]!r} with {found}; expected a run, at its own coverage, or one of "
+            f"{', '.join(STATIC_SCANS)}"
+        )
+    return [_contender(name, settings, run) for name in config.scan]
+
+
+def _contender(name: str, settings: _Settings, run: TrainedGenerator | None) -> Contender:
+    if name in STATIC_SCANS or run is None:
+        return static_contenders([name])[0]
+    if name != "adaptive":
+        return family_contender(name, settings.geometry)
+    if not (run.folder / POLICY).exists():
+        raise InputError(f"{run.folder}: found no {POLICY}; expected a run of train_rdpg for the adaptive scan")
+    trained = load_run(run.folder)
+    return adaptive_contender(trained.config, trained.policy)
+
+
+def _completers(
+    config: ErrorsConfig, run: TrainedGenerator | None, image_size: int, device: torch.device
+) -> dict[str, Completer]:
+    """Completers by their names: of files and runs those that tell them apart."""
+    names = config.completer
+    files = {path: path.stem if path.stem != "generator" else path.resolve().parent.name for path in config.generator}
+    if run is not None:
+        files[run.path] = run.folder.resolve().name
+    if not names and not files:
+        names = ("linear",)
+    completers: dict[str, Completer] = {name: make_completer(name) for name in names}
+    for path, name in files.items():
+        network = load_generator(path, device=device)
+        stride = getattr(network, "stride", 1)
+        if image_size % stride:
+            raise InputError(
+                f"{path}: found a generator for multiples of {stride} px; expected one for {image_size} px"
+            )
+        completers[str(path) if name in completers else name] = network
+    return completers
+
+
+def _batches(config: ErrorsConfig, settings: _Settings, run: TrainedGenerator | None) -> tuple[int, Iterator[Crops]]:
+    """Number of crops, and the crops, of which only a batch is in memory where they need not all be.
+
+    Raises:
+        InputError: If nothing is left that the run did not train on.
+        MicrographError: If micrographs cannot be used.
+    """
+    if config.micrographs is not None:
+        dataset = open_micrographs(config.micrographs, settings, skip_bad=config.skip_bad, groups=config.groups)
+        report_skipped(dataset.skipped)
+        if run is not None:
+            dataset = without_trained(dataset, read_json(run.folder / MANIFEST))
+        return _micrograph_batches(dataset, settings, config.crops_per_micrograph)
+    if run is not None:
+        test = run.test
+        return len(test.crops), (
+            Crops(test.crops[begin : begin + _BATCH_SIZE], test.groups[begin : begin + _BATCH_SIZE])
+            for begin in range(0, len(test.crops), _BATCH_SIZE)
+        )
+    return config.n_crops, _procedural_batches(config.n_crops, settings.geometry.image_size)
+
+
+def _micrograph_batches(
+    dataset: MicrographDataset, settings: _Settings, per_micrograph: int
+) -> tuple[int, Iterator[Crops]]:
+    source = MicrographCrops(
+        dataset, settings.geometry.image_size, downsample=settings.data.downsample, symmetries=False
+    )
+    ids = source.tiles(max_per_micrograph=per_micrograph or None)
+    return len(ids), (
+        Crops(source.take(some), [dataset.groups[i] for i in some[:, 0]])
+        for some in (ids[begin : begin + _BATCH_SIZE] for begin in range(0, len(ids), _BATCH_SIZE))
+    )
+
+
+def _procedural_batches(n_crops: int, size: int) -> Iterator[Crops]:
+    """Procedural crops, the same ones whatever the seed; for the bootstrap, independent crops are dealt out to sets."""
+    for begin in range(0, n_crops, _BATCH_SIZE):
+        n_drawn = min(_BATCH_SIZE, n_crops - begin)
+        crops, _ = procedural_crops(n_drawn, size, np.random.default_rng([*_PROCEDURAL, begin]))
+        yield Crops(crops, [f"set {i % _N_SETS}" for i in range(begin, begin + n_drawn)])
+
+
+def measure_errors_command(config: ErrorsConfig) -> None:
+    """Measure, write ``errors.json``, ``.csv``, ``.npz`` and ``.png``, show a table, and say where the files are.
+
+    Raises:
+        InputError: If settings do not go together, or there is no such run or no picture left.
+        FileContentError: If a generator or a file of micrographs cannot be used.
+    """
+    check_new(config.out)
+    device = make_device(config.device)
+    use_threads(config.n_threads)
+    run = None if config.run is None else trained_generator(config.run, skip_bad=config.skip_bad)
+    with refusals_as_input_errors():
+        settings = _settings(config, run)
+    contenders = _contenders(config, settings, run)
+    completers = _completers(config, run, settings.geometry.image_size, device)
+    if config.micrographs is not None or (run is not None and run.config.micrographs is not None):
+        note_unknown_training(config.generator)
+    n_crops, batches = _batches(config, settings, run)
+    with refusals_as_input_errors():
+        found = measure_errors(
+            tqdm(batches, total=-(-n_crops // _BATCH_SIZE), desc="measuring", unit="batch", disable=None),
+            contenders,
+            completers,
+            settings.geometry,
+            input_bits=config.input_bits,
+            blur_targets=settings.blur,
+            acquisition=settings.acquisition,
+            device=device,
+            seed=config.seed,
+        )
+    folder = make_run_folder(config.out, "errors")
+    report = _report(found, config, settings)
+    files = _write(report, found, folder)
+    print_whole(_table(report["measured"]))
+    print(f"written: {', '.join(str(file) for file in files)}")
+
+
+def _report(found: Mapping[Measured, SystematicErrors], config: ErrorsConfig, settings: _Settings) -> dict[str, Any]:
+    """What ``errors.json`` holds."""
+    prices = price_of_bits(found, np.random.default_rng([config.seed, 1]))
+    measured = []
+    for key, errors in found.items():
+        price = prices.get(key)
+        increase = None if price is None else {"increase": price[0], "interval": price[1]}
+        measured.append(
+            {
+                **dataclasses.asdict(key),
+                **summary(errors, np.random.default_rng([config.seed, 0])),
+                "rmse_increase_over_32_bit": increase,
+            }
+        )
+    return {
+        "run": None if config.run is None else str(config.run),
+        "generators": [str(path) for path in config.generator],
+        "micrographs": None if config.micrographs is None else str(config.micrographs.absolute()),
+        "size": settings.geometry.image_size,
+        "dose": settings.geometry.n_positions_total,
+        "downsample": settings.data.downsample,
+        "blur": settings.blur,
+        "acquisition": settings.acquisition,
+        "seed": config.seed,
+        "measured": measured,
+    }
+
+
+def _write(report: Mapping[str, Any], found: Mapping[Measured, SystematicErrors], folder: Path) -> list[Path]:
+    """Write the files, the JSON last, so that where it is the others are."""
+    maps = {key.label: errors.map for key, errors in found.items()}
+    # Fewer bits differ by less than a line is wide: the tables say by how much, and the figure leaves them out.
+    shown = {
+        key.label: entry
+        for key, entry in zip(found, report["measured"], strict=True)
+        if key.input_bits == max(other.input_bits for other in found)
+    }
+    table, arrays, figure, values = (folder / f"errors.{suffix}" for suffix in ("csv", "npz", "png", "json"))
+    write_atomically(table, errors_csv(report["measured"]))
+    write_npz(arrays, **maps)
+    save_figure(errors_figure({name: maps[name] for name in shown}, shown), figure)
+    write_json(values, report)
+    return [table, arrays, figure, values]
+
+
+def errors_csv(measured: Sequence[Mapping[str, Any]]) -> str:
+    """Curves and histograms as CSV text, one row for each distance and for each bin.
+
+    Args:
+        measured: Entries ``measured`` of ``errors.json``.
+
+    Returns:
+        Text with the columns scan, completer, input_bits, quantity (path, edge or histogram), at (distance [px], or
+        lower edge of the bin), n (pixels, or pictures), rmse, low, high.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for entry in measured:
+        name = [entry["scan"], entry["completer"], entry["input_bits"]]
+        for quantity in ("path", "edge"):
+            for at, n, *figures in zip(*entry[quantity].values(), strict=True):
+                cells = ["" if figure is None else f"{figure:.9g}" for figure in figures]
+                writer.writerow([*name, quantity, at, n, *cells])
+        histogram = entry["histogram"]
+        counts = [*histogram["n_pictures"], histogram["n_above"]]
+        for at, n in zip(histogram["edges"], counts, strict=True):
+            writer.writerow([*name, "histogram", f"{at:.9g}", n, "", "", ""])
+    return text.getvalue()
+
+
+def _table(measured: Sequence[Mapping[str, Any]]) -> Table:
+    """RMSE of each entry, on its path and far from it, and what fewer bits cost."""
+    n_pictures, n_groups = measured[0]["n_pictures"], measured[0]["n_groups"]
+    table = Table(title=f"RMSE on [0, 1], %: {n_pictures} crops of {n_groups} groups")
+    headings = (
+        "scan",
+        "completer",
+        "bits",
+        "all",
+        "95 %",
+        "on path",
+        "far half",
+        "edge",
+        "over 32 bit",
+    )
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number < 2 else "right")
+    for entry in measured:
+        interval = entry["interval"]
+        table.add_row(
+            entry["scan"],
+            entry["completer"],
+            str(entry["input_bits"]),
+            f"{100 * entry['rmse']:.2f}",
+            "" if interval is None else f"{100 * interval[0]:.2f}-{100 * interval[1]:.2f}",
+            *(f"{100 * value:.2f}" for value in _near_and_far(entry["path"])),
+            f"{100 * entry['edge']['rmse'][0]:.2f}",
+            _price_text(entry["rmse_increase_over_32_bit"]),
+        )
+    return table
+
+
+def _near_and_far(path: Mapping[str, Sequence[Any]]) -> tuple[float, float]:
+    """RMSE of the nearest bin, and of the farthest ones that hold half of the pixels or just more."""
+    n_pixels, errors = np.array(path["n_pixels"], np.float64), np.array(path["rmse"]) ** 2
+    beyond = np.cumsum(n_pixels[::-1])[::-1]
+    far = np.flatnonzero(beyond >= 0.5 * beyond[0])[-1]
+    return float(path["rmse"][0]), float(np.sqrt(np.average(errors[far:], weights=n_pixels[far:])))
+
+
+def _price_text(price: Mapping[str, Any] | None) -> str:
+    if price is None:
+        return ""
+    text = f"{100 * price['increase']:+.2f} %"
+    if price["interval"] is None:
+        return text
+    low, high = price["interval"]
+    return f"{text} [{100 * low:+.2f}, {100 * high:+.2f}]"
