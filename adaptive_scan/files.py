@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
+
 _LONGEST = 300
 
 
-class FileContentError(ValueError):
-    """A file or folder that does not hold what it should; its text is ``<path>: found <found>; expected <expected>``.
+class FileContentError(SettingError):
+    """A file or folder that does not hold what it should; its text is ``<path>: got <found>; expected <expected>``.
 
     Args:
         path: The file or folder, as the caller named it.
@@ -30,7 +32,7 @@ class FileContentError(ValueError):
 
     Example:
         >>> print(FileContentError("scan.tif", "an empty file", "a TIFF file"))
-        scan.tif: found an empty file; expected a TIFF file
+        scan.tif: got an empty file; expected a TIFF file
     """
 
     def __init__(self, path: str | os.PathLike[str], found: str, expected: str) -> None:
@@ -41,7 +43,7 @@ class FileContentError(ValueError):
         self.expected = _one_line(expected)
 
     def __str__(self) -> str:
-        return f"{self.path}: found {self.found}; expected {self.expected}"
+        return f"{self.path}: got {self.found}; expected {self.expected}"
 
 
 def _one_line(text: str) -> str:
@@ -140,14 +142,14 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     try:
         text = json.dumps(content, indent=2, allow_nan=False, default=_plain)
     except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: found {error}; expected finite numbers") from error
+        raise ValueError(f"{os.fspath(path)}: got {error}; expected finite numbers") from error
     write_atomically(path, text + "\n")
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise TypeError(f"found a {type(value).__name__} where JSON has no form for it; expected plain data")
+    raise TypeError(f"got a {type(value).__name__} where JSON has no form for it; expected plain data")
 
 
 def zip_fault(archive: zipfile.ZipFile) -> str | None:
@@ -205,6 +207,6 @@ def write_npz(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:
         [0, 1, 2]
     """
     if Path(path).suffix != ".npz":
-        raise ValueError(f"{os.fspath(path)}: found suffix {Path(path).suffix!r}; expected '.npz'")
+        raise ValueError(f"{os.fspath(path)}: got suffix {Path(path).suffix!r}; expected '.npz'")
     with replacing(path) as temporary:
         np.savez(temporary, allow_pickle=False, **arrays)

@@ -61,7 +61,7 @@ def _paired(losses: dict[Key, float], reference: dict[Key, float]) -> tuple[list
     """Crops and scans that both have, and both losses, shape (n, 2); those of one run alone would be no pairs."""
     keys = [key for key in reference if key in losses]
     if {key[:3] for key in losses} != {key[:3] for key in reference}:
-        raise SystemExit("runs: found other crops than the reference's; expected the same held-out crops")
+        raise SystemExit("runs: got other crops than the reference's; expected the same held-out crops")
     return keys, np.array([(losses[key], reference[key]) for key in keys])
 
 

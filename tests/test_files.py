@@ -86,13 +86,13 @@ def test_json_holds_numpy_numbers_and_arrays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), np.float32("nan"), np.array([1.0, -np.inf])])
 def test_json_refuses_what_is_not_finite_and_keeps_the_old_file(tmp_path: Path, number: float) -> None:
     write_json(tmp_path / "a.json", {"old": 1})
-    with pytest.raises(ValueError, match=r"a\.json: found .*; expected finite numbers"):
+    with pytest.raises(ValueError, match=r"a\.json: got .*; expected finite numbers"):
         write_json(tmp_path / "a.json", {"new": number})
     assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
 
 
 def test_json_refuses_other_objects(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="found a set"):
+    with pytest.raises(TypeError, match="got a set"):
         write_json(tmp_path / "a.json", {"a": {1}})
 
 
@@ -105,7 +105,7 @@ def test_npz_comes_back(tmp_path: Path, rng: np.random.Generator) -> None:
 
 
 def test_npz_refuses_objects_and_other_suffixes(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"found suffix '\.dat'; expected '\.npz'"):
+    with pytest.raises(ValueError, match=r"got suffix '\.dat'; expected '\.npz'"):
         write_npz(tmp_path / "a.dat", a=np.arange(2))
     with pytest.raises(ValueError, match=r"[Oo]bject"):
         write_npz(tmp_path / "a.npz", a=np.array([{}], dtype=object))

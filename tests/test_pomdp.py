@@ -120,7 +120,7 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_left_alone(pomdp, tmp_
 
     with pytest.raises(SystemExit, match="2"):
         run.main([*arguments, "--n-steps", "3200"])
-    assert "found other settings; expected those of the task, or another folder" in capsys.readouterr().err
+    assert "got other settings; expected those of the task, or another folder" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         run.main(["cue-10", "--memories", "rnn"])
     assert capsys.readouterr().err == "error: memories: got 'rnn'; expected some of lstm, gru, dnc, transformer\n"

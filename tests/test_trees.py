@@ -54,7 +54,7 @@ def test_objects_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
-    with pytest.raises(TreeFileError, match=r"state\.safetensors: found No such file"):
+    with pytest.raises(TreeFileError, match=r"state\.safetensors: got No such file"):
         read_tree(path)
     write_tree(path, {"weights": torch.ones(10)})
     whole = path.read_bytes()

@@ -141,11 +141,11 @@ class Candidates:
             n_headings = _N_CORRECTIONS if self.has_reference else _N_HEADINGS
         _check_numbers(n_headings, n_spacings, self.has_reference)
         if not 0.0 < widest_turn <= math.pi:
-            raise ValueError(f"widest_turn is {widest_turn}; expected more than 0 and at most pi rad")
+            raise ValueError(f"widest_turn: got {widest_turn}; expected more than 0 and at most pi rad")
         if not 0.0 < widest_stretch <= 1.0:
-            raise ValueError(f"widest_stretch is {widest_stretch}; expected more than 0 and at most 1")
+            raise ValueError(f"widest_stretch: got {widest_stretch}; expected more than 0 and at most 1")
         if n_ahead is not None and n_ahead < 0:
-            raise ValueError(f"n_ahead is {n_ahead}; expected 0 or more, or None")
+            raise ValueError(f"n_ahead: got {n_ahead}; expected 0 or more, or None")
         most = self.geometry.n_segments - 1
         self.n_ahead = min(n_ahead, most) if n_ahead is not None else most if self.has_reference else 0
         self.reference_headings, self.reference_spacings = _reference(
@@ -190,7 +190,7 @@ class Candidates:
         later = n_measured > 1
         if geometry.has_free_spacing and later.any():
             found = f"no state after {int(n_measured[later][0])} segments of free spacing"
-            raise ValueError(f"found {found}; expected the state that predict returned for the segment before")
+            raise ValueError(f"got {found}; expected the state that predict returned for the segment before")
         heading = self.reference_headings[0] if self.has_reference else geometry.first_heading
         first = self._step(np.array(heading), np.array(self.reference_spacings[0])) + geometry.start_position
         scaled = (observation["position"].astype(np.float64) + 1.0) / 2.0 * (geometry.image_size - 1)
@@ -311,7 +311,7 @@ class CandidatePolicy:
         self, geometry: ScanGeometry | None = None, *, batch_size: int = 512, **settings: Unpack[CandidateSettings]
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+            raise ValueError(f"batch_size: got {batch_size}; expected at least 1")
         self.batch_size = batch_size
         self.candidates = Candidates(geometry, **settings)
 
@@ -353,7 +353,7 @@ class CandidatePolicy:
         segments = self.candidates.segments(self._located(batch, state, episode_start))
         scores = self._scores(partial_scans, segments)
         if not np.isfinite(scores[segments.allowed]).all():
-            raise ValueError("found scores that are not finite; expected finite ones: what does the completer return?")
+            raise ValueError("got scores that are not finite; expected finite ones: what does the completer return?")
         chosen = first_of_the_best(scores)
         actions = self.candidates.actions[chosen]
         return actions[0] if is_single else actions, tuple(self.candidates.after(segments, chosen))
@@ -415,9 +415,9 @@ def first_of_the_best(scores: np.ndarray) -> np.ndarray:
 def _check_numbers(n_headings: int, n_spacings: int, has_reference: bool) -> None:
     for name, number in (("n_headings", n_headings), ("n_spacings", n_spacings)):
         if number < 1:
-            raise ValueError(f"{name} is {number}; expected at least 1")
+            raise ValueError(f"{name}: got {number}; expected at least 1")
         if has_reference and number % 2 == 0:
-            raise ValueError(f"{name} is {number}; expected an odd number around a reference, which is in the middle")
+            raise ValueError(f"{name}: got {number}; expected an odd number around a reference, which is in the middle")
 
 
 def _reference(
@@ -427,7 +427,7 @@ def _reference(
     constant = np.full(geometry.n_segments, geometry.first_spacing)
     if not has_reference:
         if spacings is not None:
-            raise ValueError("found reference_spacings without a reference; expected reference_headings as well")
+            raise ValueError("got reference_spacings without a reference; expected reference_headings as well")
         return np.zeros(geometry.n_segments), constant
     if headings is None:
         headings, filling = filling_path(geometry)
@@ -441,5 +441,7 @@ def _reference(
             raise ValueError(f"{name} have shape {values.shape}; expected ({geometry.n_segments},), finite")
     low, high = geometry.spacing_bounds
     if not ((low <= chosen[1]) & (chosen[1] <= high)).all():
-        raise ValueError(f"reference_spacings are {chosen[1].min():g} to {chosen[1].max():g}; expected {low} to {high}")
+        raise ValueError(
+            f"reference_spacings: got {chosen[1].min():g} to {chosen[1].max():g}; expected {low} to {high}"
+        )
     return chosen

@@ -234,5 +234,5 @@ def _explored(weights: np.ndarray, exploration: float) -> np.ndarray:
 
 def _checked_exploration(exploration: float) -> float:
     if not 0.0 <= exploration < np.inf:
-        raise ValueError(f"exploration is {exploration}; expected a finite number of at least 0")
+        raise ValueError(f"exploration: got {exploration}; expected a finite number of at least 0")
     return exploration

@@ -78,7 +78,7 @@ class LookAheadOracle(CandidatePolicy):
     def _scores(self, partial_scans: np.ndarray, segments: Segments) -> np.ndarray:
         if len(self._crops) != len(partial_scans):
             found = f"the truth of {len(self._crops)} scans"
-            raise ValueError(f"found {found}; expected that of {len(partial_scans)}: call peek before the scan")
+            raise ValueError(f"got {found}; expected that of {len(partial_scans)}: call peek before the scan")
         scores = np.full(segments.headings.shape, -np.inf)
         for pairs in self._in_parts(segments):
             scores[pairs] = -self._losses(partial_scans, segments, *pairs)

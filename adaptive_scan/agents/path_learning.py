@@ -66,15 +66,15 @@ class PathLearning:
         object.__setattr__(self, "further_learning_rates", tuple(self.further_learning_rates))
         for name in ("batch_size", "try_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+                raise ValueError(f"{name}: got {getattr(self, name)}; expected at least 1")
         for name in ("n_updates", "learning_rate", "network_learning_rate"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+                raise ValueError(f"{name}: got {getattr(self, name)}; expected 0 or more")
         for rate in self.further_learning_rates:
             if not 0 <= rate < math.inf:
                 raise ValueError(f"further_learning_rates hold {rate}; expected 0 or more")
         if self.completer not in ("infill", "network"):
-            raise ValueError(f"completer is {self.completer!r}; expected 'infill' or 'network'")
+            raise ValueError(f"completer: got {self.completer!r}; expected 'infill' or 'network'")
 
 
 PATH_LEARNING = PathLearning(n_updates=300, learning_rate=0.03, try_every=25, further_learning_rates=(0.1, 0.3))
@@ -217,7 +217,7 @@ def _path_loss(
     blur: bool,
 ) -> PathLoss:
     if settings.completer == "network" and network is None:
-        raise ValueError("network is None; expected one, since completer is 'network'")
+        raise ValueError("network: got None; expected one, since completer is 'network'")
     if network is None or settings.completer == "infill":
         return PathLoss(None, as_instrument(acquisition), blur)
     # The crops and the instrument are on the CPU.
@@ -310,7 +310,7 @@ def _update(
     losses = loss(crops, positions, values)
     objective = relative(losses, references).mean() + _EDGE_WEIGHT * outside(positions, crops.shape[-1])
     if not torch.isfinite(objective):
-        raise FloatingPointError(f"the loss of a path is {objective.item()}; expected a finite number")
+        raise FloatingPointError(f"the loss of a path: got {objective.item()}; expected a finite number")
     optimiser.zero_grad(set_to_none=True)
     objective.backward()
     for group in optimiser.param_groups:

@@ -55,9 +55,9 @@ class PathwiseSettings:
     def __post_init__(self) -> None:
         for name in ("n_together", "hidden_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+                raise ValueError(f"{name}: got {getattr(self, name)}; expected at least 1")
         if not 0.0 < self.largest_offset < math.inf:
-            raise ValueError(f"largest_offset is {self.largest_offset}; expected more than 0")
+            raise ValueError(f"largest_offset: got {self.largest_offset}; expected more than 0")
 
 
 class Progress(NamedTuple):
@@ -202,7 +202,7 @@ def _check_reference(reference: Tensor, geometry: ScanGeometry) -> None:
     if tuple(reference.shape) != expected or not torch.isfinite(reference).all():
         raise ValueError(f"reference has shape {tuple(reference.shape)}; expected finite corners of shape {expected}")
     if geometry.image_size % 2 or geometry.n_segments < 2 or not geometry.has_free_spacing:
-        raise ValueError(f"geometry is {geometry}; expected an even side, two segments or more, and a free spacing")
+        raise ValueError(f"geometry: got {geometry}; expected an even side, two segments or more, and a free spacing")
     first = corners_of(geometry, torch.tensor([geometry.first_heading]), _first_spacing(reference, geometry)[None])
     off = float((reference[:2] - first).abs().max())
     if off > 1e-3:
@@ -333,7 +333,7 @@ def load_pathwise(path: Path) -> PathwisePolicy:
     tree = read_tree(path)
     try:
         if tree["kind"] != _KIND:
-            raise ValueError(f"found {tree['kind']!r}")
+            raise ValueError(f"got {tree['kind']!r}")
         geometry, settings = ScanGeometry.from_dict(tree["geometry"]), PathwiseSettings(**tree["settings"])
         actor = PathwiseActor(tree["weights"]["reference"], geometry, settings)
         actor.load_state_dict(tree["weights"])
@@ -358,7 +358,9 @@ def pathwise_geometry(geometry: ScanGeometry, *, n_positions: int = 1, highest: 
         100
     """
     if n_positions < 1 or geometry.n_positions_total % n_positions:
-        raise ValueError(f"n_positions is {n_positions}; expected a divisor of the dose, {geometry.n_positions_total}")
+        raise ValueError(
+            f"n_positions: got {n_positions}; expected a divisor of the dose, {geometry.n_positions_total}"
+        )
     even = geometry.image_size / math.sqrt(geometry.n_positions_total)
     bounds = (math.sqrt(0.5), max(3.0 * even if highest is None else highest, 1.0))
     return replace(

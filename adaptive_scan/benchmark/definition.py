@@ -47,7 +47,7 @@ class BenchmarkFileError(FileContentError):
 
     Example:
         >>> str(BenchmarkFileError("b.json", "the unknown key 'seed'", "name, pictures, seeds"))
-        "b.json: found the unknown key 'seed'; expected name, pictures, seeds"
+        "b.json: got the unknown key 'seed'; expected name, pictures, seeds"
     """
 
 
@@ -89,7 +89,7 @@ class PictureSettings:
         _check_at_least(self, 1, "downsample", "crops_per_micrograph", "n_crops")
         _check_at_least(self, 0, "seed")
         if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
-            raise ValueError(f"pixel_size is {self.pixel_size}; expected more than 0 Å")
+            raise ValueError(f"pixel_size: got {self.pixel_size}; expected more than 0 Å")
         _check_choices("imaging", [self.imaging], ("default", "realistic"))
         _check_choices("families", self.families, (*FAMILIES, *SPECIMEN_FAMILIES))
 
@@ -112,7 +112,7 @@ class SplitSettings:
         _check_at_least(self, 2, "n_folds")
         _check_at_least(self, 0, "seed")
         if not 0 < self.validation_share < 1:
-            raise ValueError(f"validation_share is {self.validation_share}; expected between 0 and 1")
+            raise ValueError(f"validation_share: got {self.validation_share}; expected between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class ScanEntry:
 
     def __post_init__(self) -> None:
         if not self.name or self.name != self.name.strip():
-            raise ValueError(f"name is {self.name!r}; expected one without blanks around it")
+            raise ValueError(f"name: got {self.name!r}; expected one without blanks around it")
 
 
 @dataclass(frozen=True)
@@ -173,10 +173,10 @@ class GeneratorPlan:
             raise ValueError("scans holds nothing; expected at least one family")
         for name in ("learning_rate", "final_learning_rate", "fine_tuning_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0")
+                raise ValueError(f"{name}: got {getattr(self, name)}; expected more than 0")
         if self.fine_tuning_crops < self.batch_size:
             raise ValueError(
-                f"fine_tuning_crops is {self.fine_tuning_crops}; expected at least the batch_size, {self.batch_size}"
+                f"fine_tuning_crops: got {self.fine_tuning_crops}; expected at least the batch_size, {self.batch_size}"
             )
 
 
@@ -237,13 +237,13 @@ class Benchmark:
         sizes = {geometry.image_size for geometry in self.geometries.values()}
         if len(sizes) != 1:
             found = f"fields of {sorted(sizes)} px" if sizes else "nothing"
-            raise ValueError(f"geometries: found {found}; expected geometries of one field")
+            raise ValueError(f"geometries: got {found}; expected geometries of one field")
         _check_choices("budgets", tuple(self.budgets), tuple(self.geometries))
         for name, limits in self.budgets.items():
             _check_choices(f"budgets[{name!r}]", tuple(limits), LIMITS)
             for what, limit in limits.items():
                 if not 0 < limit < math.inf:
-                    raise ValueError(f"budgets[{name!r}].{what} is {limit}; expected more than 0")
+                    raise ValueError(f"budgets[{name!r}].{what}: got {limit}; expected more than 0")
 
     def _check_scans(self) -> None:
         names = self.scan_names
@@ -256,26 +256,26 @@ class Benchmark:
         for place, scan in enumerate(self.scans):
             other = scan.settings.get("of")
             if other is not None and other not in names[:place]:
-                raise ValueError(f"scan {scan.name!r}: found 'of' {other!r}; expected a scan that stands before it")
+                raise ValueError(f"scan {scan.name!r}: got 'of' {other!r}; expected a scan that stands before it")
 
     def _check_completers(self) -> None:
         _check_different("completers", self.completers)
         plain = [name for name in self.completers if ":" not in name]
         _check_choices("completers", [name.removesuffix("+") for name in plain], (SHARED, OWN, *COMPLETERS))
         if not self.completers:
-            raise ValueError("completers: found nothing; expected at least one")
+            raise ValueError("completers: got nothing; expected at least one")
         if set(self.completers) == {OWN}:
-            raise ValueError(f"completers: found {OWN!r} alone; expected at least one beside it that judges every scan")
+            raise ValueError(f"completers: got {OWN!r} alone; expected at least one beside it that judges every scan")
         for name in (f"{SHARED}+", f"{OWN}+"):
             if name in self.completers:
-                raise ValueError(f"completers: found {name!r}; expected {name[:-1]!r}, which learns the blur itself")
+                raise ValueError(f"completers: got {name!r}; expected {name[:-1]!r}, which learns the blur itself")
 
     def _check_seeds(self) -> None:
         _check_different("seeds", self.seeds)
         folds = [seed % self.split.n_folds for seed in self.seeds]
         if not self.seeds or min(self.seeds) < 0 or len(set(folds)) < len(folds):
             raise ValueError(
-                f"seeds: found {list(self.seeds)}; expected at least one and at most {self.split.n_folds}, 0 or more, "
+                f"seeds: got {list(self.seeds)}; expected at least one and at most {self.split.n_folds}, 0 or more, "
                 f"no two of one fold (seed modulo n_folds)"
             )
 
@@ -301,7 +301,7 @@ class Benchmark:
                 `adaptive_scan.benchmark.pictures.open_pictures`.
         """
         if self.pictures.micrographs is not None and self.pictures.fingerprint is None:
-            raise ValueError(f"the fingerprint of {self.pictures.micrographs} is None; expected a resolved benchmark")
+            raise ValueError(f"the fingerprint of {self.pictures.micrographs}: got None; expected a resolved benchmark")
         content = self.to_dict()
         del content["name"], content["n_examples"], content["pictures"]["micrographs"], content["pictures"]["groups"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -320,9 +320,9 @@ class Benchmark:
                 message names the key.
         """
         if not isinstance(content, Mapping):
-            raise ValueError(f"found {type(content).__name__} {content!r}; expected an object of settings")
+            raise ValueError(f"got {type(content).__name__} {content!r}; expected an object of settings")
         if content.get("format", FORMAT_VERSION) != FORMAT_VERSION:
-            raise ValueError(f"format is {content['format']!r}; expected {FORMAT_VERSION}")
+            raise ValueError(f"format: got {content['format']!r}; expected {FORMAT_VERSION}")
         return settings_from_json(cls, {key: value for key, value in content.items() if key != "format"})
 
     @classmethod
@@ -343,7 +343,7 @@ class Benchmark:
             return cls.from_dict(content)
         except (ValueError, TypeError) as error:
             found, _, wanted = str(error).partition("; expected ")
-            raise BenchmarkFileError(path, found.removeprefix("found "), wanted or expected) from error
+            raise BenchmarkFileError(path, found.removeprefix("got "), wanted or expected) from error
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the benchmark as JSON; the file appears by rename."""
@@ -376,7 +376,7 @@ def check_competing(benchmark: Benchmark, scan: str, role: str) -> None:
         ValueError: If the factorial names the scan and its role is none of `COMPETING_ROLES`.
     """
     if scan in benchmark.factorial and role not in COMPETING_ROLES:
-        raise ValueError(f"factorial: found {scan!r}, of the role {role!r}; expected static and adaptive scans")
+        raise ValueError(f"factorial: got {scan!r}, of the role {role!r}; expected static and adaptive scans")
 
 
 def _refuse_constant(name: str) -> None:
@@ -403,16 +403,16 @@ def check_comparable(first: Any, second: Any) -> None:
 def _check_at_least(settings: Any, lowest: int, *names: str) -> None:
     for name in names:
         if not getattr(settings, name) >= lowest:
-            raise ValueError(f"{name} is {getattr(settings, name)!r}; expected at least {lowest}")
+            raise ValueError(f"{name}: got {getattr(settings, name)!r}; expected at least {lowest}")
 
 
 def _check_choices(what: str, found: Sequence[str], known: Sequence[str]) -> None:
     for name in found:
         if name not in known:
-            raise ValueError(f"{what}: found {name!r}; expected one of {', '.join(known)}")
+            raise ValueError(f"{what}: got {name!r}; expected one of {', '.join(known)}")
 
 
 def _check_different(what: str, found: Sequence[Any]) -> None:
     for value in found:
         if list(found).count(value) > 1:
-            raise ValueError(f"{what}: found {value!r} twice; expected each once")
+            raise ValueError(f"{what}: got {value!r} twice; expected each once")

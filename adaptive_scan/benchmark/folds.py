@@ -54,9 +54,7 @@ def make_fold(
     names = np.array(sorted(set(groups)), dtype=str)
     n_needed = 4 if n_folds == 2 else n_folds  # two groups at least must be left beside a fold
     if len(names) < n_needed:
-        raise ValueError(
-            f"found {len(names)} group(s) of micrographs for {n_folds} folds; expected at least {n_needed}"
-        )
+        raise ValueError(f"got {len(names)} group(s) of micrographs for {n_folds} folds; expected at least {n_needed}")
     folds = np.array_split(np.random.default_rng(split_seed).permutation(len(names)), n_folds)
     place = seed % n_folds
     rest = np.sort(np.concatenate([fold for i, fold in enumerate(folds) if i != place]))

@@ -71,10 +71,10 @@ class KeywordMaker:
         for name in entry.settings:
             if self.known is not None and name not in self.known:
                 known = ", ".join(self.known) or "none"
-                raise ValueError(f"scan {entry.name!r}: found the unknown setting {name!r}; expected some of {known}")
+                raise ValueError(f"scan {entry.name!r}: got the unknown setting {name!r}; expected some of {known}")
         for name in self.needed:
             if name not in entry.settings:
-                raise ValueError(f"scan {entry.name!r}: found no setting {name!r}; expected it for {entry.kind!r}")
+                raise ValueError(f"scan {entry.name!r}: got no setting {name!r}; expected it for {entry.kind!r}")
         self._typed(entry.name, entry.settings)
 
     def completed(self, entry: ScanEntry) -> ScanEntry:
@@ -132,7 +132,7 @@ def resolve_scans(benchmark: Benchmark, makers: Mapping[str, ScanMaker]) -> Benc
 def _resolved(entry: ScanEntry, makers: Mapping[str, ScanMaker]) -> ScanEntry:
     if entry.kind not in makers:
         raise ValueError(
-            f"scan {entry.name!r}: found kind {entry.kind!r}; expected one of {', '.join(makers)}, or what prepares it "
+            f"scan {entry.name!r}: got kind {entry.kind!r}; expected one of {', '.join(makers)}, or what prepares it "
             f"among `makers`, as adaptive_scan.commands.compare.MAKERS does for 'policy' and 'rdpg'"
         )
     maker = makers[entry.kind]
@@ -140,7 +140,7 @@ def _resolved(entry: ScanEntry, makers: Mapping[str, ScanMaker]) -> ScanEntry:
     try:
         json.dumps(settings_to_json(found.settings), allow_nan=False)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"scan {entry.name!r}: found settings that no JSON has ({error}); expected JSON") from error
+        raise ValueError(f"scan {entry.name!r}: got settings that no JSON has ({error}); expected JSON") from error
     return found
 
 
@@ -165,5 +165,5 @@ def _check_at(maker: KeywordMaker, entry: ScanEntry, name: str, geometry: ScanGe
     try:
         maker.check_at(entry, geometry, benchmark)
     except (ValueError, TypeError) as error:
-        said = str(error) if "; expected " in str(error) else f"found settings that fail ({error}); expected others"
+        said = str(error) if "; expected " in str(error) else f"got settings that fail ({error}); expected others"
         raise ValueError(f"scan {entry.name!r} at {name!r}: {said}") from error

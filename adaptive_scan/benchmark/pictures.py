@@ -187,7 +187,7 @@ def open_pictures(benchmark: Benchmark) -> tuple[Benchmark, MicrographBank | Pro
     bank = MicrographBank(settings, benchmark.image_size)
     if settings.fingerprint not in (None, bank.fingerprint):
         raise ValueError(
-            f"pictures.micrographs: found other pictures or groups at {settings.micrographs}, with the fingerprint "
+            f"pictures.micrographs: got other pictures or groups at {settings.micrographs}, with the fingerprint "
             f"{bank.fingerprint[:12]}; expected those with {str(settings.fingerprint)[:12]}"
         )
     known = dataclasses.replace(settings, fingerprint=bank.fingerprint)

@@ -49,7 +49,7 @@ def preset_benchmark(
         (['1/12', '1/23', '1/46'], (0, 1, 2))
     """
     if name not in BENCHMARK_PRESETS:
-        raise ValueError(f"preset is {name!r}; expected one of {', '.join(BENCHMARK_PRESETS)}")
+        raise ValueError(f"preset: got {name!r}; expected one of {', '.join(BENCHMARK_PRESETS)}")
     pictures = _pictures(name, micrographs, groups)
     benchmark = _quick(pictures) if name == "quick" else _full(pictures)
     counts = any(isinstance(model, PoissonCounting) for model in make_instrument(acquisition).models)

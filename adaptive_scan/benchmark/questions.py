@@ -158,7 +158,7 @@ def best_static_scans(results: Results, table: LossTable) -> tuple[dict[str, str
         if named.get(geometry) is not None:
             best[geometry], chosen_on[geometry] = str(named[geometry]), "validation"
             if not any(key[:2] == (geometry, best[geometry]) for key in table):
-                raise ValueError(f"the best static scan of {geometry} is {best[geometry]!r}; expected one with rows")
+                raise ValueError(f"the best static scan of {geometry}: got {best[geometry]!r}; expected one with rows")
             continue
         candidates = [one for one in table.values() if one.geometry == geometry and is_contiguous_static(one)]
         if candidates:
@@ -210,7 +210,7 @@ def reference_scan(results: Results, table: LossTable) -> str:
     name = results.description.get("reference")
     scans = list(dict.fromkeys(scan for _, scan, _ in table))
     if name not in scans:
-        raise ValueError(f"reference is {name!r}; expected one of {', '.join(scans)}")
+        raise ValueError(f"reference: got {name!r}; expected one of {', '.join(scans)}")
     return str(name)
 
 

@@ -28,7 +28,7 @@ class ResultsFileError(FileContentError):
 
     Example:
         >>> str(ResultsFileError("out/results.json", "no such file", "results"))
-        'out/results.json: found no such file; expected results'
+        'out/results.json: got no such file; expected results'
     """
 
 

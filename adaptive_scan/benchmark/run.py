@@ -176,7 +176,7 @@ def _own_seeds(benchmark: Benchmark, only: Sequence[int]) -> Sequence[int]:
     for seed in only:
         if seed not in benchmark.seeds:
             known = ", ".join(str(each) for each in benchmark.seeds)
-            raise ValueError(f"only_seeds: found {seed}; expected some of the benchmark's, {known}")
+            raise ValueError(f"only_seeds: got {seed}; expected some of the benchmark's, {known}")
     return only or benchmark.seeds
 
 
@@ -196,7 +196,7 @@ class _Shared(NamedTuple):
 def _check_completers(benchmark: Benchmark, completers: Mapping[str, Completer]) -> None:
     for name in benchmark.completers:
         if ":" in name and name not in completers:
-            raise ValueError(f"completers: found {name!r} and nothing that makes it; expected it among `completers`")
+            raise ValueError(f"completers: got {name!r} and nothing that makes it; expected it among `completers`")
 
 
 def check_budgets(benchmark: Benchmark) -> None:
@@ -216,7 +216,7 @@ def check_folds(benchmark: Benchmark, bank: PictureBank) -> None:
         fold = make_fold(bank.groups, seed, n_folds=split.n_folds, split_seed=split.seed)
         if others and len(np.unique(groups[fold.test])) < 2:
             raise ValueError(
-                f"scan {others[0]!r}: found one group in the test fold of seed {seed}; expected at least 2, for each "
+                f"scan {others[0]!r}: got one group in the test fold of seed {seed}; expected at least 2, for each "
                 f"crop gets the path of another one (of {len(np.unique(groups))} groups, in {split.n_folds} folds)"
             )
 
@@ -231,11 +231,11 @@ def _begin(files: RunFolder, benchmark: Benchmark, versions: Mapping[str, str]) 
         found = Benchmark.read(files.benchmark)
         if found.identity != benchmark.identity:
             raise OtherRunError(
-                f"{files.root}: found a run of the identity {found.identity[:12]}; expected one of this benchmark, "
+                f"{files.root}: got a run of the identity {found.identity[:12]}; expected one of this benchmark, "
                 f"{benchmark.identity[:12]}, or a new folder"
             )
     elif files.root.is_dir() and not all(_is_left_over(file) for file in files.root.iterdir()):
-        raise OtherRunError(f"{files.root}: found a folder with files in it; expected a new folder or that of a run")
+        raise OtherRunError(f"{files.root}: got a folder with files in it; expected a new folder or that of a run")
     benchmark.write(files.benchmark)
     _note(files, versions)
 

@@ -61,7 +61,7 @@ def check_tuned(entry: ScanEntry, geometry: ScanGeometry, benchmark: Benchmark) 
     family, n_most = entry.settings["family"], entry.settings["n_most"]
     _check_choice("family", family, TUNED_FAMILIES)
     if n_most < 1:
-        raise ValueError(f"n_most is {n_most}; expected at least 1 candidate")
+        raise ValueError(f"n_most: got {n_most}; expected at least 1 candidate")
     tuned_positions(family, TUNED_FAMILIES[family].defaults(geometry), geometry)
 
 
@@ -72,10 +72,10 @@ def check_learned_path(entry: ScanEntry, geometry: ScanGeometry, benchmark: Benc
     if entry.settings["of"] is not None:
         begun = _scan(benchmark, entry.settings["of"])
         if begun.kind not in ("static", "tuned"):
-            raise ValueError(f"found 'of' {begun.name!r} of kind {begun.kind!r}; expected a static or a tuned scan")
+            raise ValueError(f"got 'of' {begun.name!r} of kind {begun.kind!r}; expected a static or a tuned scan")
         if entry.settings["n_positions"] not in (None, 1):
             found = entry.settings["n_positions"]
-            raise ValueError(f"n_positions is {found} beside 'of'; expected 1, or none")
+            raise ValueError(f"n_positions: got {found} beside 'of'; expected 1, or none")
 
 
 def check_pathwise(entry: ScanEntry, geometry: ScanGeometry, benchmark: Benchmark) -> None:
@@ -95,10 +95,10 @@ def check_pathwise(entry: ScanEntry, geometry: ScanGeometry, benchmark: Benchmar
 
 def _check_learned(path: ScanEntry, n_positions: int | None) -> None:
     if path.kind != "learned_path":
-        raise ValueError(f"found 'of' {path.name!r}; expected a learned path")
+        raise ValueError(f"got 'of' {path.name!r}; expected a learned path")
     found = 1 if path.settings["of"] is not None else path.settings["n_positions"]
     if found != n_positions:
-        raise ValueError(f"n_positions is {n_positions}; expected that of {path.name!r}, {found}")
+        raise ValueError(f"n_positions: got {n_positions}; expected that of {path.name!r}, {found}")
 
 
 def check_policy_among_candidates(make: Callable[[ScanGeometry, Mapping[str, Any]], CandidatePolicy]) -> ScanCheck:
@@ -125,7 +125,7 @@ def check_control(entry: ScanEntry, geometry: ScanGeometry, benchmark: Benchmark
     settings = dict(entry.settings)
     of, kind = _scan(benchmark, settings.pop("of")), settings.pop("control")
     if of.kind in (*_NOT_STEERED, "control") or (of.kind == _SEES_ALL and kind != OTHER_CROP):
-        raise ValueError(f"found 'of' {of.name!r}, of the kind {of.kind!r}; expected an adaptive scan")
+        raise ValueError(f"got 'of' {of.name!r}, of the kind {of.kind!r}; expected an adaptive scan")
     if kind != OTHER_CROP:
         make_control_of(kind, Contender(of.name, policy=_Still()), mean=0.0, **settings)
 
@@ -139,14 +139,14 @@ def with_control_defaults(entry: ScanEntry, settings: dict[str, Any]) -> Mapping
     kind = settings["control"]
     if kind not in CONTROLS:
         expected = ", ".join(CONTROLS)
-        raise ValueError(f"scan {entry.name!r}: control: found {kind!r}; expected one of {expected}")
+        raise ValueError(f"scan {entry.name!r}: control: got {kind!r}; expected one of {expected}")
     parameters = inspect.signature(CONTROLS[kind]).parameters
     defaults = {name: parameters[name].default for name in get_type_hints(ControlSettings) if name in parameters}
     for name in settings:
         if name not in ("of", "control", *defaults):
             known = ", ".join(("of", "control", *defaults))
             raise ValueError(
-                f"scan {entry.name!r}: found the setting {name!r} of the control {kind!r}; expected some of {known}"
+                f"scan {entry.name!r}: got the setting {name!r} of the control {kind!r}; expected some of {known}"
             )
     return {**defaults, **settings}
 
@@ -205,4 +205,4 @@ def _scan(benchmark: Benchmark, name: str) -> ScanEntry:
 
 def _check_choice(what: str, found: str, known: Any) -> None:
     if found not in known:
-        raise ValueError(f"{what}: found {found!r}; expected one of {', '.join(known)}")
+        raise ValueError(f"{what}: got {found!r}; expected one of {', '.join(known)}")

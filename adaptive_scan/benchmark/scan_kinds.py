@@ -67,7 +67,7 @@ def make_static(cell: Cell, *, family: str | None = None, n_positions: int | Non
     """
     family = cell.name if family is None else family
     if family not in known_families():
-        raise ValueError(f"scan {cell.name!r}: found family {family!r}; expected one of {', '.join(known_families())}")
+        raise ValueError(f"scan {cell.name!r}: got family {family!r}; expected one of {', '.join(known_families())}")
     if family in STATIC_SCANS:
         return static_contenders([family])[0]
 
@@ -213,7 +213,7 @@ def _learned(cell: Cell, scan: str) -> tuple[ScanGeometry, tuple[np.ndarray, np.
     cell.find_contender(scan)
     file = cell.find_folder(scan) / _PATH
     if not file.exists():
-        raise ValueError(f"scan {cell.name!r}: found 'of' {scan!r}; expected a learned path")
+        raise ValueError(f"scan {cell.name!r}: got 'of' {scan!r}; expected a learned path")
     with np.load(file, allow_pickle=False) as archive:
         geometry = ScanGeometry.from_dict(json.loads(str(archive["geometry"])))
         return geometry, (archive["headings"], archive["spacings"])

@@ -92,7 +92,7 @@ def setting_from_json(hint: Any, value: Any, where: str) -> Any:
         >>> setting_from_json(int, "3", "n_updates")
         Traceback (most recent call last):
         ...
-        ValueError: n_updates is '3'; expected a whole number
+        ValueError: n_updates: got '3'; expected a whole number
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -105,7 +105,7 @@ def setting_from_json(hint: Any, value: Any, where: str) -> Any:
         return tuple(setting_from_json(arguments[0], part, f"{where}[{place}]") for place, part in parts)
     if origin is typing.Literal:
         if value not in arguments:
-            raise ValueError(f"{where}: found {value!r}; expected one of {', '.join(map(str, arguments))}")
+            raise ValueError(f"{where}: got {value!r}; expected one of {', '.join(map(str, arguments))}")
         return value
     if hint is ScanGeometry:
         return _geometry(_checked(dict, value, where), where)
@@ -129,5 +129,5 @@ def _checked(kind: type, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where} is {value!r}; expected {_KINDS[kind]}")
+        raise ValueError(f"{where}: got {value!r}; expected {_KINDS[kind]}")
     return value

@@ -203,7 +203,7 @@ def tune_static(
     if crops.ndim != 3 or crops.shape[1:] != (size, size) or len(crops) == 0:
         raise ValueError(f"validation crops have shape {crops.shape}; expected (n_crops, {size}, {size})")
     if n_most < 1:
-        raise ValueError(f"n_most is {n_most}; expected at least 1 candidate")
+        raise ValueError(f"n_most: got {n_most}; expected at least 1 candidate")
     began = time.perf_counter()
     instrument = as_instrument(acquisition)
     targets = blur_target(crops) if blur else crops
@@ -324,7 +324,7 @@ def _mean_loss(
         losses.append(loss(_completions(completer, scans), targets[batch]))
     mean = float(np.concatenate(losses).mean())
     if not math.isfinite(mean):
-        raise ValueError(f"the completer's mean loss on the validation crops is {mean}; expected a finite one")
+        raise ValueError(f"the completer's mean loss on the validation crops: got {mean}; expected a finite one")
     return mean
 
 
@@ -346,17 +346,17 @@ def _completions(completer: Completer, scans: np.ndarray) -> np.ndarray:
 
 def _family(name: str) -> TunedFamily:
     if name not in TUNED_FAMILIES:
-        raise ValueError(f"family is {name!r}; expected one of {sorted(TUNED_FAMILIES)}")
+        raise ValueError(f"family: got {name!r}; expected one of {sorted(TUNED_FAMILIES)}")
     return TUNED_FAMILIES[name]
 
 
 def _check_parameters(family: TunedFamily, parameters: Parameters, geometry: ScanGeometry) -> None:
     expected = family.defaults(geometry)
     if set(parameters) != set(expected):
-        raise ValueError(f"parameters of {family.name!r} are {sorted(parameters)}; expected {sorted(expected)}")
+        raise ValueError(f"parameters of {family.name!r}: got {sorted(parameters)}; expected {sorted(expected)}")
     for name, value in parameters.items():
         if not (value is None or isinstance(value, bool | int | float)):
-            raise ValueError(f"{name} of {family.name!r} is {value!r}; expected a number, true, false or null")
+            raise ValueError(f"{name} of {family.name!r}: got {value!r}; expected a number, true, false or null")
 
 
 def _even_spacing(geometry: ScanGeometry) -> float:

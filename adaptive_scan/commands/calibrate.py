@@ -186,11 +186,11 @@ def load_generator_run(folder: Path, device: torch.device) -> GeneratorRun:
         return GeneratorRun(run.config, run.generator, kinds, run.config.data.blur)
     config = read_config(GeneratorConfig, folder)
     if not (folder / GENERATOR).exists():
-        raise InputError(f"{folder}: found no {GENERATOR} yet; expected a run that has reached its first checkpoint")
+        raise InputError(f"{folder}: got no {GENERATOR} yet; expected a run that has reached its first checkpoint")
     kinds = _static_kinds(config.training.scans, config.training.coverages, config.geometry)
     if not kinds:
         found = ", ".join(config.training.scans)
-        raise InputError(f"{folder}: found a generator trained on the scans {found} alone; expected a static one too")
+        raise InputError(f"{folder}: got a generator trained on the scans {found} alone; expected a static one too")
     return GeneratorRun(config, load_generator(folder / GENERATOR, device), kinds, config.training.blur)
 
 
@@ -305,7 +305,7 @@ def halves(test: TestCrops, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
     if len(set(test.groups)) < 2:
         raise InputError(
-            f"run: found held-out crops of one group, {test.groups[0]!r}; expected at least two groups, one to"
+            f"run: got held-out crops of one group, {test.groups[0]!r}; expected at least two groups, one to"
             " calibrate on and one to report on (a larger data.test-fraction in training holds out more)"
         )
     calibration, report = split_groups(test.groups, (0.5, 0.5), seed=seed)
@@ -396,7 +396,7 @@ def _train(run: GeneratorRun, data: Data, config: CalibrationConfig, device: tor
             )
         except FloatingPointError as error:
             hint = "training diverged; a lower learning rate may help"
-            raise TrainingFailedError(f"{config.run}: found that {error}; {hint}") from error
+            raise TrainingFailedError(f"{config.run}: got that {error}; {hint}") from error
     return CompleterWithError(run.generator, head).eval()
 
 

@@ -100,7 +100,7 @@ def failing_in_one_line(folder: Path) -> Iterator[None]:
         yield
     except FloatingPointError as error:
         hint = "training diverged; a lower learning rate may help"
-        raise TrainingFailedError(f"{folder}: found that {error}; {hint}") from error
+        raise TrainingFailedError(f"{folder}: got that {error}; {hint}") from error
 
 
 def begin_folder(config: Trainable, data: Mapping[str, Any], name: str) -> Path:

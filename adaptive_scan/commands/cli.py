@@ -115,7 +115,7 @@ def _checked(config: Trainable, resumed: Trainable | None) -> Trainable:
     changed = [option for option in _differences(config, resumed, "") if option not in _MAY_CHANGE]
     if changed:
         option = changed[0].replace("_", "-")
-        raise InputError(f"--{option}: found it beside --resume; expected the run's own settings to stand")
+        raise InputError(f"--{option}: got it beside --resume; expected the run's own settings to stand")
     return config
 
 

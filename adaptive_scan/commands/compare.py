@@ -142,7 +142,7 @@ def write_new(config: NewBenchmarkConfig) -> None:
         MicrographError: If a file of micrographs cannot be used.
     """
     if config.new.exists():
-        raise InputError(f"{config.new}: found something there already; expected a new file")
+        raise InputError(f"{config.new}: got something there already; expected a new file")
     micrographs, groups = (None if place is None else str(place) for place in (config.micrographs, config.groups))
     with refusals_as_input_errors():
         preset = preset_benchmark(config.preset, micrographs=micrographs, groups=groups, acquisition=config.acquisition)
@@ -168,7 +168,7 @@ def run(config: BenchmarkConfig) -> Results | None:
     completers = {name: load_completer(name, image_size=benchmark.image_size, device=device)[1] for name in judges}
     out = Path("runs") / config.benchmark.stem if config.out is None else config.out
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: found a file; expected a folder, or nothing")
+        raise InputError(f"{out}: got a file; expected a folder, or nothing")
     print(f"results folder: {out}", flush=True)
     try:
         with refusals_as_input_errors(), _asking_for_another_folder(config), failing_in_one_line(out):
@@ -219,13 +219,13 @@ def found_at(benchmark: Benchmark, micrographs: Path | None, groups: Path | None
     """
     if micrographs is None:
         if groups is not None:
-            raise InputError(f"--groups: found {groups} without --micrographs; expected both")
+            raise InputError(f"--groups: got {groups} without --micrographs; expected both")
         place = benchmark.pictures.micrographs
         if place is not None and not Path(place).exists():
-            raise InputError(f"{place}: found no micrographs where the benchmark says; expected --micrographs PATH")
+            raise InputError(f"{place}: got no micrographs where the benchmark says; expected --micrographs PATH")
         return benchmark
     if benchmark.pictures.micrographs is None:
-        raise InputError(f"--micrographs: found {micrographs}; expected none, for this benchmark makes its pictures")
+        raise InputError(f"--micrographs: got {micrographs}; expected none, for this benchmark makes its pictures")
     csv = None if groups is None else str(groups)
     pictures = dataclasses.replace(benchmark.pictures, micrographs=str(micrographs), groups=csv)
     return dataclasses.replace(benchmark, pictures=pictures)

@@ -133,9 +133,9 @@ def _common_test(runs: Sequence[TrainedGenerator]) -> TestCrops:
     first = runs[0]
     for run in runs[1:]:
         if not np.array_equal(run.test.crops, first.test.crops):
-            raise InputError(f"{run.folder}: found other held-out crops than in {first.folder}; expected the same")
+            raise InputError(f"{run.folder}: got other held-out crops than in {first.folder}; expected the same")
         if run.blur != first.blur:
-            raise InputError(f"{run.folder}: found blur {run.blur}; expected {first.blur}, as in {first.folder}")
+            raise InputError(f"{run.folder}: got blur {run.blur}; expected {first.blur}, as in {first.folder}")
     return first.test
 
 
@@ -145,7 +145,7 @@ def _completers(config: CompletionConfig, runs: Sequence[TrainedGenerator]) -> d
     for run in runs:
         name = run.folder.resolve().name
         if name in completers or name in COMPLETERS:
-            raise InputError(f"{run.folder}: found a second completer named {name!r}; expected folders of other names")
+            raise InputError(f"{run.folder}: got a second completer named {name!r}; expected folders of other names")
         completers[name] = load_generator(run.path)
     for name in config.completers:
         plain = make_completer(name.removesuffix("+"))

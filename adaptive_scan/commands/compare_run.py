@@ -94,7 +94,7 @@ def _check_names(what: str, names: Iterable[str], taken: Iterable[str]) -> None:
     known = list(taken)
     for name in names:
         if name in known:
-            raise InputError(f"{what}: found the name {name!r}; expected none of {', '.join(known)}, which are taken")
+            raise InputError(f"{what}: got the name {name!r}; expected none of {', '.join(known)}, which are taken")
         known.append(name)
 
 

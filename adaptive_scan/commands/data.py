@@ -177,7 +177,7 @@ def split_micrographs(dataset: MicrographDataset, config: DataConfig) -> tuple[n
     if len(set(dataset.groups)) < 2:
         what = "one micrograph" if len(dataset) == 1 else f"{len(dataset)} micrographs of one group"
         raise InputError(
-            f"{dataset.root}: found {what}; expected at least two groups, one of them to hold out"
+            f"{dataset.root}: got {what}; expected at least two groups, one of them to hold out"
             " (add a micrograph of another area, or cut this one into two files)"
         )
     fraction = config.data.test_fraction

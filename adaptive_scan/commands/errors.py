@@ -43,10 +43,10 @@ def refusals_as_input_errors() -> Iterator[None]:
 
     Example:
         >>> with refusals_as_input_errors():
-        ...     raise ValueError("n_segments is 0; expected an integer of at least 1")
+        ...     raise ValueError("n_segments: got 0; expected an integer of at least 1")
         Traceback (most recent call last):
         ...
-        adaptive_scan.commands.errors.InputError: n_segments is 0; expected an integer of at least 1
+        adaptive_scan.commands.errors.InputError: n_segments: got 0; expected an integer of at least 1
     """
     try:
         yield

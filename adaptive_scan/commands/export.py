@@ -83,7 +83,7 @@ def export_generator_command(config: ExportConfig) -> None:
     path = config.generator if config.run is None else config.run / GENERATOR
     assert path is not None  # ExportConfig saw to it
     if config.out.is_dir():
-        raise InputError(f"{config.out}: found a folder; expected a file to write")
+        raise InputError(f"{config.out}: got a folder; expected a file to write")
     size = _size(config)
     network, header = load_generator(path), read_generator_header(path)
     make_folder(config.out.parent)
@@ -109,7 +109,7 @@ def _size(config: ExportConfig) -> int:
     content = read_json(config.run / CONFIG)
     size = content.get("geometry", {}).get("image_size")
     if not isinstance(size, int):
-        raise InputError(f"{config.run / CONFIG}: found no geometry.image_size; expected the settings of a run")
+        raise InputError(f"{config.run / CONFIG}: got no geometry.image_size; expected the settings of a run")
     return size
 
 

@@ -63,7 +63,7 @@ def trained_generator(folder: Path, *, skip_bad: bool = False) -> TrainedGenerat
         config = read_config(GeneratorConfig, folder)
         blur = config.training.blur
     if not (folder / GENERATOR).exists():
-        raise InputError(f"{folder}: found no {GENERATOR} yet; expected a run that has reached its first checkpoint")
+        raise InputError(f"{folder}: got no {GENERATOR} yet; expected a run that has reached its first checkpoint")
     test = held_out_crops(folder, config, read_json(folder / MANIFEST), skip_bad=skip_bad)
     return TrainedGenerator(folder, config, folder / GENERATOR, blur, test)
 
@@ -94,7 +94,7 @@ def held_out_crops(
     groups = config.groups if groups is None else groups
     dataset = open_micrographs(config.micrographs, config, skip_bad=skip_bad or config.skip_bad, groups=groups)
     if fingerprint(dataset) != manifest["data"].get("fingerprint"):
-        raise InputError(f"{dataset.root}: found other pictures than {folder} was trained on; expected the same")
+        raise InputError(f"{dataset.root}: got other pictures than {folder} was trained on; expected the same")
     # By name and not by a new split: groups may have changed since training.
     held_out = set(manifest["data"]["test"])
     return test_crops(dataset.subset(np.flatnonzero([name in held_out for name in dataset.names])), config)
@@ -117,7 +117,7 @@ def without_trained(dataset: MicrographDataset, manifest: Mapping[str, Any]) -> 
     groups |= named_groups(dataset).intersection(data.get("train_groups", ()))
     kept = np.flatnonzero([group not in groups for group in dataset.groups])
     if len(kept) == 0:
-        raise InputError(f"{dataset.root}: found only pictures that the run trained on; expected some that it did not")
+        raise InputError(f"{dataset.root}: got only pictures that the run trained on; expected some that it did not")
     if len(kept) < len(dataset):
         n_left_out = len(dataset) - len(kept)
         print(f"left out: {n_left_out} of {len(dataset)} micrographs, which the run trained on or whose group it did")

@@ -164,7 +164,7 @@ def _settings(config: ErrorsConfig, run: TrainedGenerator | None) -> _Settings:
         size, downsample = run.config.geometry.image_size, run.config.data.downsample
         for name, given, own in (("size", config.size, size), ("downsample", config.downsample, downsample)):
             if given not in (None, own):
-                raise InputError(f"{name}: got {given} with a run whose own is {own}; expected that one or none")
+                raise InputError(f"{name}: got {given} with a run whose own: got {own}; expected that one or none")
         blur, acquisition = run.blur, run.config.acquisition
         geometry = run.config.geometry if config.coverage is None else _geometry(size, config.coverage)
     return _Settings(
@@ -206,7 +206,7 @@ def _contender(name: str, settings: _Settings, run: TrainedGenerator | None) -> 
     if name != "adaptive":
         return family_contender(name, settings.geometry)
     if not (run.folder / POLICY).exists():
-        raise InputError(f"{run.folder}: found no {POLICY}; expected a run of train_rdpg for the adaptive scan")
+        raise InputError(f"{run.folder}: got no {POLICY}; expected a run of train_rdpg for the adaptive scan")
     trained = load_run(run.folder)
     return adaptive_contender(trained.config, trained.policy)
 
@@ -226,9 +226,7 @@ def _completers(
         network = load_generator(path, device=device)
         stride = getattr(network, "stride", 1)
         if image_size % stride:
-            raise InputError(
-                f"{path}: found a generator for multiples of {stride} px; expected one for {image_size} px"
-            )
+            raise InputError(f"{path}: got a generator for multiples of {stride} px; expected one for {image_size} px")
         completers[str(path) if name in completers else name] = network
     return completers
 

@@ -44,7 +44,7 @@ def load_policy(name: str) -> Contender:
     if isinstance(made, Contender):
         return made
     if not callable(getattr(made, "predict", None)):
-        raise InputError(f"policy: found a {type(made).__name__} without predict; expected a policy")
+        raise InputError(f"policy: got a {type(made).__name__} without predict; expected a policy")
     return Contender(_factory_name(name), policy=made)
 
 
@@ -85,7 +85,7 @@ class NamedPolicy:
         >>> NamedPolicy("mine", Lost()).predict({})
         Traceback (most recent call last):
         ...
-        adaptive_scan.commands.errors.InputError: policy 'mine': found actions that are not finite; expected finite ones
+        adaptive_scan.commands.errors.InputError: policy 'mine': got actions that are not finite; expected finite ones
     """
 
     def __init__(self, name: str, policy: Policy) -> None:
@@ -114,9 +114,9 @@ class NamedPolicy:
             )
             are_finite = bool(np.isfinite(np.asarray(actions, dtype=np.float64)).all())
         except Exception as error:  # whatever somebody else's code may raise
-            raise InputError(f"policy {self._name!r}: found {_told(error)} from predict; expected actions") from error
+            raise InputError(f"policy {self._name!r}: got {_told(error)} from predict; expected actions") from error
         if not are_finite:
-            raise InputError(f"policy {self._name!r}: found actions that are not finite; expected finite ones")
+            raise InputError(f"policy {self._name!r}: got actions that are not finite; expected finite ones")
         return np.asarray(actions), state
 
 
@@ -155,7 +155,7 @@ def check_policy(
         raise
     except Exception as error:  # whatever its own settings of the environment may lead to
         said = " ".join(str(error).split())
-        refusal = said if "; expected " in said else f"found {_told(error)} on two crops; expected scans"
+        refusal = said if "; expected " in said else f"got {_told(error)} on two crops; expected scans"
         raise InputError(f"policy {name!r}: {refusal}") from error
 
 
@@ -182,9 +182,7 @@ def load_completer(
     """
     made = _make("completer", name, "a function that makes a completer")
     if not callable(made):
-        raise InputError(
-            f"completer: found that {name!r} makes a {type(made).__name__}; expected a callable on tensors"
-        )
+        raise InputError(f"completer: {name!r} makes a {type(made).__name__}; expected a callable on tensors")
     if isinstance(made, nn.Module):
         made = made.to(device).eval()
     if image_size is not None:
@@ -209,7 +207,7 @@ def check_completer(name: str, completer: Completer, image_size: int, *, device:
         >>> check_completer("a", lambda partial_scans: partial_scans, 8)
         Traceback (most recent call last):
         ...
-        adaptive_scan.commands.errors.InputError: completer 'a': found completions (2, 2, 8, 8); expected (2, 1, 8, 8)
+        adaptive_scan.commands.errors.InputError: completer 'a': got completions (2, 2, 8, 8); expected (2, 1, 8, 8)
     """
     partial_scans = torch.zeros(_N_TRIAL_SCANS, 2, image_size, image_size)
     partial_scans[:, 1, ::_TRIAL_STEP, ::_TRIAL_STEP] = 1.0
@@ -220,16 +218,16 @@ def check_completer(name: str, completer: Completer, image_size: int, *, device:
     except Exception as error:  # whatever somebody else's code may raise
         shape = tuple(partial_scans.shape)
         raise InputError(
-            f"completer {name!r}: found {_told(error)} on partial scans {shape}; expected completions"
+            f"completer {name!r}: got {_told(error)} on partial scans {shape}; expected completions"
         ) from error
     expected = (_N_TRIAL_SCANS, 1, image_size, image_size)
     if not isinstance(completions, Tensor):
         found = type(completions).__name__
-        raise InputError(f"completer {name!r}: found completions in a {found}; expected a tensor {expected}")
+        raise InputError(f"completer {name!r}: got completions in a {found}; expected a tensor {expected}")
     if tuple(completions.shape) != expected:
-        raise InputError(f"completer {name!r}: found completions {tuple(completions.shape)}; expected {expected}")
+        raise InputError(f"completer {name!r}: got completions {tuple(completions.shape)}; expected {expected}")
     if not bool(torch.isfinite(completions).all()):
-        raise InputError(f"completer {name!r}: found non-finite completions; expected finite ones")
+        raise InputError(f"completer {name!r}: got non-finite completions; expected finite ones")
 
 
 def _find_modules_here() -> None:
@@ -246,20 +244,20 @@ def _make(what: str, name: str, expected: str) -> Any:
     """What the factory of that name returns."""
     module_name, _, factory_name = name.partition(":")
     if not module_name or not factory_name or module_name.startswith("."):
-        raise InputError(f"{what}: found {name!r}; expected package.module:factory")
+        raise InputError(f"{what}: got {name!r}; expected package.module:factory")
     _find_modules_here()
     try:
         factory: Any = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"{what}: found {name!r} ({error}); expected package.module:factory") from error
+        raise InputError(f"{what}: got {name!r} ({error}); expected package.module:factory") from error
     except Exception as error:
-        raise InputError(f"{what}: found that {module_name!r} raises {_told(error)}; expected a module") from error
+        raise InputError(f"{what}: {module_name!r} raises {_told(error)}; expected a module") from error
     if not callable(factory):
-        raise InputError(f"{what}: found that {name!r} cannot be called; expected {expected}")
+        raise InputError(f"{what}: {name!r} cannot be called; expected {expected}")
     try:
         return factory()
     except Exception as error:
-        raise InputError(f"{what}: found that {name!r} raises {_told(error)}; expected {expected}") from error
+        raise InputError(f"{what}: {name!r} raises {_told(error)}; expected {expected}") from error
 
 
 def _told(error: Exception) -> str:

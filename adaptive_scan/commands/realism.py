@@ -122,7 +122,7 @@ def real_crops(config: RealismConfig, dataset: MicrographDataset) -> tuple[np.nd
     if len(names) < 2 * _N_FOLDS:
         side = config.crop_size * config.downsample
         raise InputError(
-            f"{config.micrographs}: found {len(names)} groups of micrographs with sides of {side} px; "
+            f"{config.micrographs}: got {len(names)} groups of micrographs with sides of {side} px; "
             f"expected at least {2 * _N_FOLDS}"
         )
     rng = np.random.default_rng([config.seed, 0])

@@ -41,15 +41,15 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: If there is none.
     """
     if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: found no such folder; expected a run folder")
+        raise InputError(f"{path.parent}: got no such folder; expected a run folder")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: found {error.strerror}; expected {_FROM_TRAINING}") from error
+        raise InputError(f"{path}: got {error.strerror}; expected {_FROM_TRAINING}") from error
     except ValueError as error:
-        raise InputError(f"{path}: found no JSON ({error}); expected {_FROM_TRAINING}") from error
+        raise InputError(f"{path}: got no JSON ({error}); expected {_FROM_TRAINING}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: found JSON that is no object; expected {_FROM_TRAINING}")
+        raise InputError(f"{path}: got JSON that is no object; expected {_FROM_TRAINING}")
     return content
 
 
@@ -64,11 +64,11 @@ def read_config(kind: type[Trainable], folder: Path) -> Trainable:
     found = next((command for part, command in commands.items() if part in content), None)
     expected = commands["agent" if kind is TrainingConfig else "training"]
     if found not in (None, expected):
-        raise InputError(f"{folder}: found a run of {found}; expected one of {expected}")
+        raise InputError(f"{folder}: got a run of {found}; expected one of {expected}")
     try:
         return config_from_dict(kind, content)
     except (ValueError, TypeError) as error:
-        raise InputError(f"{folder / CONFIG}: found {error}; expected the settings of such a run") from error
+        raise InputError(f"{folder / CONFIG}: got {error}; expected the settings of such a run") from error
 
 
 def check_out(out: Path | None) -> None:
@@ -94,7 +94,7 @@ def _refuse_used(out: Path | None, expected: str) -> None:
         return
     # A run killed while it wrote its first file leaves a part of it, of no use to anyone.
     if not out.is_dir() or any(not re.match(r"\..*\.tmp", file.name) for file in out.iterdir()):
-        raise InputError(f"{out}: found something there already; expected {expected}")
+        raise InputError(f"{out}: got something there already; expected {expected}")
 
 
 def make_run_folder(out: Path | None, name: str) -> Path:
@@ -141,7 +141,7 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: found {error.strerror}; expected a place to make a folder") from error
+        raise InputError(f"{folder}: got {error.strerror}; expected a place to make a folder") from error
     return folder
 
 
@@ -187,7 +187,7 @@ def check_same_data(folder: Path, data: Mapping[str, Any]) -> None:
     stored = read_json(folder / MANIFEST).get("data", {})
     for key in ("fingerprint", "train_sha256", "test_sha256", "train", "test"):
         if stored.get(key) != data.get(key):
-            raise InputError(f"{folder}: found other pictures than the run was trained on; expected the same ones")
+            raise InputError(f"{folder}: got other pictures than the run was trained on; expected the same ones")
 
 
 def _now() -> str:

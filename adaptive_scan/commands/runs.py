@@ -46,6 +46,6 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu") -> Run:
     config, manifest = read_config(TrainingConfig, folder), read_json(folder / MANIFEST)
     for name in (POLICY, GENERATOR):
         if not (folder / name).exists():
-            raise InputError(f"{folder}: found no {name} yet; expected a run that has reached its first checkpoint")
+            raise InputError(f"{folder}: got no {name} yet; expected a run that has reached its first checkpoint")
     policy = RDPG.load(folder / POLICY, device=device)
     return Run(folder, config, manifest, policy, load_generator(folder / GENERATOR, device=device))

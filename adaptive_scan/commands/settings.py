@@ -270,7 +270,7 @@ def check_scan_names(names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         found = repr(unknown[0]) if unknown else "nothing"
-        raise ValueError(f"scans: found {found}; expected some of {', '.join(known)}")
+        raise ValueError(f"scans: got {found}; expected some of {', '.join(known)}")
 
 
 def check_positive(settings: Any, *names: str) -> None:

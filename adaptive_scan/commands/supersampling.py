@@ -130,7 +130,7 @@ def compared_methods(config: SupersamplingConfig) -> dict[str, Callable[[Tensor]
     device = make_device(config.device)
     for path in config.generator:
         if path.stem in methods:
-            raise InputError(f"generator: found the name {path.stem!r} twice; expected another file name than that")
+            raise InputError(f"generator: got the name {path.stem!r} twice; expected another file name than that")
         network = load_generator(path, device)
         stride = getattr(network, "stride", 1)
         if config.size != "any" and config.size % stride:

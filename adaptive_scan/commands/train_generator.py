@@ -197,7 +197,7 @@ def _load_weights(network: nn.Module, path: Path, kind: str) -> None:
     found, wanted = (header["kind"], header["config"]), (kind, network.config)
     if found != wanted:
         said, expected = (f"a {kind} generator with {config or 'no settings'}" for kind, config in (found, wanted))
-        raise InputError(f"{path}: found {said}; expected {expected}")
+        raise InputError(f"{path}: got {said}; expected {expected}")
     network.load_state_dict(load_generator(path).state_dict())
     freeze_normalisation(network, frozen=False)
 
@@ -210,7 +210,7 @@ def _policy_of(folder: Path, config: GeneratorConfig) -> Run:
     """
     run = load_run(folder)
     if run.config.geometry != config.geometry:
-        raise InputError(f"{folder}: found a policy for {run.config.geometry}; expected one for {config.geometry}")
+        raise InputError(f"{folder}: got a policy for {run.config.geometry}; expected one for {config.geometry}")
     return run
 
 

@@ -139,13 +139,13 @@ class ScanBatch:
         stop_below: float | None = None,
     ) -> None:
         if n_scans < 1:
-            raise ValueError(f"number of scans is {n_scans}; expected at least 1")
+            raise ValueError(f"number of scans: got {n_scans}; expected at least 1")
         if reward not in ("final", "dense"):
-            raise ValueError(f"reward is {reward!r}; expected 'final' or 'dense'")
+            raise ValueError(f"reward: got {reward!r}; expected 'final' or 'dense'")
         if reward == "dense" and completer is None:
-            raise ValueError("reward is 'dense' and completer is None; expected a completer, whose loss is to drop")
+            raise ValueError("reward: got 'dense' and completer is None; expected a completer, whose loss is to drop")
         if not math.isfinite(edge_penalty):
-            raise ValueError(f"edge_penalty is {edge_penalty}; expected a finite number")
+            raise ValueError(f"edge_penalty: got {edge_penalty}; expected a finite number")
         self.n_scans = n_scans
         self.rng = rng
         self.geometry = resolve_geometry(geometry)
@@ -426,7 +426,7 @@ class ScanBatch:
     def _judge(self, which: np.ndarray) -> tuple[np.ndarray, Judgement]:
         """Partial scans and their judgement; only called where there is a completer."""
         if self.judge is None:
-            raise ValueError("there is no completer; expected one to judge scans by")
+            raise ValueError("there: got no completer; expected one to judge scans by")
         scans = self.partial_scans(which)
         return scans, self.judge(scans, self._crops(which))
 
@@ -455,7 +455,7 @@ class ScanBatch:
         """Raise what is wrong with one scan's action."""
         if self._state.steps[scan] == 0 or self._has_ended()[scan]:
             raise ResetNeeded(f"scan {scan} has ended or was never started; expected a call of reset first")
-        raise ValueError(f"action of scan {scan} is {actions[scan].tolist()}; expected finite numbers")
+        raise ValueError(f"action of scan {scan}: got {actions[scan].tolist()}; expected finite numbers")
 
     def _put_crops(self, which: np.ndarray, ids: np.ndarray) -> None:
         """Give scans the crops of these ids."""
@@ -473,10 +473,12 @@ class ScanBatch:
         ids = np.asarray(crop_ids)
         expected = (n_crops, self.source.id_width)
         if ids.size != n_crops * self.source.id_width or not np.issubdtype(ids.dtype, np.integer):
-            raise ValueError(f"crop ids are {ids.dtype} of shape {ids.shape}; expected integers of shape {expected}")
+            raise ValueError(f"crop ids: got {ids.dtype} of shape {ids.shape}; expected integers of shape {expected}")
         ids = ids.reshape(expected).astype(np.int64)
         if self._indexes_bank and not ((ids >= 0) & (ids < len(self._state.bank))).all():
-            raise ValueError(f"crop ids lie in [{ids.min()}, {ids.max()}]; expected [0, {len(self._state.bank) - 1}]")
+            raise ValueError(
+                f"crop ids: got some in [{ids.min()}, {ids.max()}]; expected [0, {len(self._state.bank) - 1}]"
+            )
         return ids
 
     def _empty_state(self) -> ScanState:
@@ -544,7 +546,7 @@ def resolve_geometry(geometry: ScanGeometry | str) -> ScanGeometry:
     """
     if isinstance(geometry, str):
         if geometry not in PRESETS:
-            raise ValueError(f"geometry is {geometry!r}; expected a ScanGeometry or one of {sorted(PRESETS)}")
+            raise ValueError(f"geometry: got {geometry!r}; expected a ScanGeometry or one of {sorted(PRESETS)}")
         geometry = PRESETS[geometry]
     if geometry.n_segments < 2:
         raise ValueError(f"geometry has {geometry.n_segments} segment; expected at least 2, the first being fixed")
@@ -558,7 +560,7 @@ def _steering(
     reference_spacings: ArrayLike | None,
 ) -> Steering:
     if kind not in ("direction", "angle"):
-        raise ValueError(f"action_kind is {kind!r}; expected 'direction' or 'angle'")
+        raise ValueError(f"action_kind: got {kind!r}; expected 'direction' or 'angle'")
     low, high = geometry.spacing_bounds
     spacings = np.full(geometry.n_segments, geometry.first_spacing)
     if reference_spacings is not None:

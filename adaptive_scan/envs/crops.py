@@ -59,7 +59,7 @@ def as_crop_source(crops: np.ndarray | CropSource | MicrographDataset | None, im
     elif all(hasattr(crops, name) for name in ("draw", "take", "crop_size", "id_width")):
         source = crops
     else:
-        raise TypeError(f"crops is a {type(crops).__name__}; expected an array (n_crops, S, S) or a crop source")
+        raise TypeError(f"crops: got a {type(crops).__name__}; expected an array (n_crops, S, S) or a crop source")
     if source.crop_size != image_size:
-        raise ValueError(f"crops are {source.crop_size} px wide; expected the geometry's {image_size} px")
+        raise ValueError(f"crops: got {source.crop_size} px wide; expected the geometry's {image_size} px")
     return source

@@ -130,7 +130,7 @@ class PartialScanVecEnv(VecEnv):
             ValueError: If only some of the scans are meant: they share one batch.
         """
         if sorted(self._get_indices(indices)) != list(range(self.num_envs)):
-            raise ValueError(f"indices are {indices}; expected None, all scans sharing their settings")
+            raise ValueError(f"indices: got {indices}; expected None, all scans sharing their settings")
         setattr(self.batch, attr_name, value)
 
     def env_method(

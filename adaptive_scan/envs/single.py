@@ -162,7 +162,7 @@ def check_render_mode(render_mode: str | None, modes: tuple[str, ...]) -> None:
         >>> check_render_mode("rgb_array", ("rgb_array",))
     """
     if render_mode is not None and render_mode not in modes:
-        raise ValueError(f"render_mode is {render_mode!r}; expected None or one of {list(modes)}")
+        raise ValueError(f"render_mode: got {render_mode!r}; expected None or one of {list(modes)}")
 
 
 def _first(observations: Observations) -> Observations:

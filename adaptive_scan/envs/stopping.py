@@ -35,12 +35,12 @@ class EarlyStop:
 
     def __init__(self, judge: Judge | None, stop_below: float, n_scans: int) -> None:
         if not 0.0 < stop_below < math.inf:
-            raise ValueError(f"stop_below is {stop_below}; expected a positive, finite RMSE on [0, 1]")
+            raise ValueError(f"stop_below: got {stop_below}; expected a positive, finite RMSE on [0, 1]")
         if judge is None:
-            raise ValueError(f"completer is None and stop_below {stop_below}; expected {_PREDICTING}")
+            raise ValueError(f"completer: got None and stop_below {stop_below}; expected {_PREDICTING}")
         if not judge.predicts_errors:
             name = type(judge.completer).__name__
-            raise ValueError(f"completer is a {name} without predicted_rmse; expected {_PREDICTING}")
+            raise ValueError(f"completer: got a {name} without predicted_rmse; expected {_PREDICTING}")
         self._judge, self.stop_below = judge, float(stop_below)
         self.predicted = np.full(n_scans, np.inf)
 

@@ -85,7 +85,7 @@ class PartialScanVectorEnv(VectorEnv[Observations, np.ndarray, np.ndarray]):
         mask = np.asarray(chosen.get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)))
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
             expected = f"({self.num_envs},), at least one True"
-            raise ValueError(f"reset_mask is {mask.dtype} of shape {mask.shape}; expected bool of shape {expected}")
+            raise ValueError(f"reset_mask: got {mask.dtype} of shape {mask.shape}; expected bool of shape {expected}")
         observations = self.batch.reset(np.flatnonzero(mask), crop_ids=chosen.get("crop_id"))
         return observations, self._crop_info(mask)
 

@@ -56,11 +56,11 @@ scan time 3e-06 s (no limit), largest turn 0 rad (no limit), in scan 0 of 1
     def __post_init__(self) -> None:
         count = self.n_positions
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise ValueError(f"n_positions is {count!r}; expected a positive integer")
+            raise ValueError(f"n_positions: got {count!r}; expected a positive integer")
         for name in ("electrons", "scan_time", "path_length"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value!r}; expected a positive number or None")
+                raise ValueError(f"{name}: got {value!r}; expected a positive number or None")
 
     @classmethod
     def of_instrument(cls, n_positions: int, acquisition: Instrument | Acquisition | str | None = None) -> Budget:
@@ -103,16 +103,16 @@ scan time 3e-06 s (no limit), largest turn 0 rad (no limit), in scan 0 of 1
             >>> Budget.within(400, "low-dose", scan_time=1e-9)
             Traceback (most recent call last):
             ...
-            ValueError: scan_time is 1e-09 s; expected at least 0.0032 s, for which the probe dwells
+            ValueError: scan_time: got 1e-09 s; expected at least 0.0032 s, for which the probe dwells
         """
         budget = replace(cls.of_instrument(n_positions, acquisition), scan_time=scan_time, path_length=path_length)
         spent = math.inf if budget.electrons is None else budget.electrons
         if electrons is not None and not spent <= electrons * (1.0 + _TOLERANCE):
-            raise ValueError(f"electrons is {electrons:.7g}; expected at least {spent:.7g}, those of the dose")
+            raise ValueError(f"electrons: got {electrons:.7g}; expected at least {spent:.7g}, those of the dose")
         dwelt = _dwelt(n_positions, as_instrument(acquisition))
         if scan_time is not None and dwelt > scan_time * (1.0 + _TOLERANCE):
             raise ValueError(
-                f"scan_time is {scan_time:.6g} s; expected at least {dwelt:.6g} s, for which the probe dwells"
+                f"scan_time: got {scan_time:.6g} s; expected at least {dwelt:.6g} s, for which the probe dwells"
             )
         return budget
 

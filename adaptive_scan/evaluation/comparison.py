@@ -188,7 +188,7 @@ class Comparison:
         """
         rows = self.table[(self.table["scan"] == scan) & (self.table["completer"] == completer)]
         if len(rows) == 0:
-            raise KeyError(f"found no rows of scan {scan!r} with completer {completer!r}")
+            raise KeyError(f"got no rows of scan {scan!r} with completer {completer!r}")
         return rows
 
     def summary(self, scan: str, completer: str) -> ScanSummary:
@@ -200,7 +200,7 @@ class Comparison:
         for summary in self.summaries:
             if (summary.scan, summary.completer) == (scan, completer):
                 return summary
-        raise KeyError(f"found no summary of scan {scan!r} with completer {completer!r}")
+        raise KeyError(f"got no summary of scan {scan!r} with completer {completer!r}")
 
     def as_dict(self) -> dict[str, Any]:
         """The content of ``comparison.json``; every number in it is finite."""
@@ -326,10 +326,10 @@ def compare_scans(
 def _checked_crops(crops: np.ndarray) -> np.ndarray:
     checked = np.ascontiguousarray(crops, dtype=np.float32)
     if checked.ndim != 3 or checked.shape[1] != checked.shape[2] or len(checked) == 0:
-        raise ValueError(f"found crops of shape {checked.shape}; expected (n_crops, S, S) with at least one crop")
+        raise ValueError(f"got crops of shape {checked.shape}; expected (n_crops, S, S) with at least one crop")
     lowest, highest = float(checked.min()), float(checked.max())
     if not (lowest >= -1 - _RANGE_TOLERANCE and highest <= 1 + _RANGE_TOLERANCE):
-        raise ValueError(f"found crops with values in [{lowest:g}, {highest:g}]; expected them in [-1, 1]")
+        raise ValueError(f"got crops with values in [{lowest:g}, {highest:g}]; expected them in [-1, 1]")
     return checked
 
 
@@ -342,14 +342,14 @@ def _check_field(
 ) -> None:
     names = [contender.name for contender in field]
     if len(set(names)) != len(names):
-        raise ValueError(f"found contenders {names}; expected different names")
+        raise ValueError(f"got contenders {names}; expected different names")
     if reference not in names:
-        raise ValueError(f"found no reference {reference!r} among the contenders {names}; expected it there")
+        raise ValueError(f"got no reference {reference!r} among the contenders {names}; expected it there")
     if not completers:
-        raise ValueError("found no completers; expected at least one")
+        raise ValueError("got no completers; expected at least one")
     if geometry.image_size != crops.shape[-1]:
         raise ValueError(
-            f"found crops of {crops.shape[-1]} px and a geometry of {geometry.image_size} px; expected the same"
+            f"got crops of {crops.shape[-1]} px and a geometry of {geometry.image_size} px; expected the same"
         )
 
 
@@ -357,7 +357,7 @@ def _per_crop(what: str, values: Any, n_crops: int) -> np.ndarray:
     """Whatever there is one of for each crop, as an array; the crops' own indices where nothing is given."""
     array = np.arange(n_crops) if values is None else np.asarray(values)
     if len(array) != n_crops:
-        raise ValueError(f"found {len(array)} {what}; expected one for each of {n_crops} crops")
+        raise ValueError(f"got {len(array)} {what}; expected one for each of {n_crops} crops")
     return array
 
 
@@ -436,9 +436,9 @@ class _Scoring:
             answer = function(torch.from_numpy(partial).to(_device_of(function))).cpu().numpy()
         expected = (len(partial), 1, image_size, image_size)
         if answer.shape != expected:
-            raise ValueError(f"completer {completer!r}: found completions {answer.shape}; expected {expected}")
+            raise ValueError(f"completer {completer!r}: got completions {answer.shape}; expected {expected}")
         if not np.all(np.isfinite(answer)):
-            raise ValueError(f"completer {completer!r}: found non-finite completions of scan {scan!r}; expected finite")
+            raise ValueError(f"completer {completer!r}: got non-finite completions of scan {scan!r}; expected finite")
         return answer[:, 0]
 
 

@@ -94,15 +94,15 @@ class Contender:
     def __post_init__(self) -> None:
         if (self.path is None) == (self.policy is None):
             found = "neither" if self.path is None else "both"
-            raise ValueError(f"contender {self.name!r}: found {found} of path and policy; expected exactly one")
+            raise ValueError(f"contender {self.name!r}: got {found} of path and policy; expected exactly one")
         if self.policy is None and self.environment:
             raise ValueError(
-                f"contender {self.name!r}: found a path with environment settings {sorted(self.environment)}; "
+                f"contender {self.name!r}: got a path with environment settings {sorted(self.environment)}; "
                 "expected them with a policy only"
             )
         if brought := [name for name in _OURS if name in self.environment]:
             raise ValueError(
-                f"contender {self.name!r}: found environment settings {brought}; expected none of {list(_OURS)}, which"
+                f"contender {self.name!r}: got environment settings {brought}; expected none of {list(_OURS)}, which"
                 " are the same for all contenders"
             )
         self._check_role()
@@ -131,17 +131,17 @@ class Contender:
         from adaptive_scan.evaluation.results import ROLES
 
         if self.role not in ROLES:
-            raise ValueError(f"contender {self.name!r}: found role {self.role!r}; expected one of {ROLES}")
+            raise ValueError(f"contender {self.name!r}: got role {self.role!r}; expected one of {ROLES}")
         kind, expected = ("path", _PATH_ROLES) if self.policy is None else ("policy", _POLICY_ROLES)
         if self.policy is None and self._has_paths_of_crops:
             # Whatever made them may have seen the crops.
             kind, expected = "path for each crop", ("control",)
         if self.role not in expected:
             found = f"role {self.role!r} of a {kind}"
-            raise ValueError(f"contender {self.name!r}: found {found}; expected one of {expected}")
+            raise ValueError(f"contender {self.name!r}: got {found}; expected one of {expected}")
         if self.policy is not None and _peeks(self.policy) and self.role not in ("oracle", "control"):
             found = f"role {self.role!r} of a policy that peeks at the truth"
-            raise ValueError(f"contender {self.name!r}: found {found}; expected 'oracle' or 'control'")
+            raise ValueError(f"contender {self.name!r}: got {found}; expected 'oracle' or 'control'")
 
     @property
     def _has_paths_of_crops(self) -> bool:
@@ -170,7 +170,7 @@ def static_contenders(names: Sequence[str] | None = None) -> list[Contender]:
     """
     unknown = sorted(set(names or ()) - set(STATIC_SCANS))
     if unknown:
-        raise ValueError(f"found unknown scans {unknown}; expected names among {sorted(STATIC_SCANS)}")
+        raise ValueError(f"got unknown scans {unknown}; expected names among {sorted(STATIC_SCANS)}")
     return [_static_contender(name) for name in (STATIC_SCANS if names is None else names)]
 
 
@@ -234,11 +234,11 @@ def measure(
 def _check_dose(name: str, positions: np.ndarray, n_positions: int) -> None:
     if positions.ndim != 3 or positions.shape[2] != 2:
         raise ValueError(
-            f"contender {name!r}: found positions of shape {positions.shape}; expected (n_positions, 2) each"
+            f"contender {name!r}: got positions of shape {positions.shape}; expected (n_positions, 2) each"
         )
     if positions.shape[1] != n_positions:
         raise ValueError(
-            f"contender {name!r}: found {positions.shape[1]} positions; expected {n_positions}, as many as all"
+            f"contender {name!r}: got {positions.shape[1]} positions; expected {n_positions}, as many as all"
         )
 
 
@@ -278,7 +278,7 @@ def _paths(
         chosen = fixed[first_crop : first_crop + n_scans]
         if len(chosen) != n_scans:
             raise ValueError(
-                f"contender {contender.name!r}: found paths for {len(fixed)} crops; "
+                f"contender {contender.name!r}: got paths for {len(fixed)} crops; "
                 f"expected one for each of at least {first_crop + n_scans}"
             )
         return chosen
@@ -320,7 +320,7 @@ def _run_policy(
     settings: dict[str, Any] = {"geometry": geometry, **contender.environment, "acquisition": instrument}
     if settings.get("stop_below") is not None:
         found = f"stop_below {settings['stop_below']}"
-        raise ValueError(f"contender {contender.name!r}: found {found}; expected scans of the same dose")
+        raise ValueError(f"contender {contender.name!r}: got {found}; expected scans of the same dose")
     rng = np.random.default_rng(seed)
     batch = ScanBatch(len(crops), _InOrder(crops), rng=rng, completer=None, **settings)
     observation = batch.reset()

@@ -53,7 +53,7 @@ def sparsity(crops: np.ndarray) -> np.ndarray:
         [0.0, 0.774]
     """
     if crops.ndim != 3 or crops.shape[1] != crops.shape[2] or crops.shape[2] < 2:
-        raise ValueError(f"found crops {crops.shape}; expected (n, S, S), S >= 2")
+        raise ValueError(f"got crops {crops.shape}; expected (n, S, S), S >= 2")
     rows, columns = np.gradient(crops.astype(np.float64), axis=(1, 2))
     magnitudes = np.hypot(rows, columns).reshape(len(crops), -1)
     # The gradient of a uniform picture is what rounding left.

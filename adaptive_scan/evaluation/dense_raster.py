@@ -350,7 +350,7 @@ def tune_denoiser(
         'gaussian'
     """
     if crops.shape != targets.shape or len(crops) == 0:
-        raise ValueError(f"found crops {crops.shape} and targets {targets.shape}; expected the same, at least one crop")
+        raise ValueError(f"got crops {crops.shape} and targets {targets.shape}; expected the same, at least one crop")
     raster = DenseRaster(instrument, n_positions)
     exposed = raster.instrument_at(crops.shape[-1])
     counts = _counts(exposed, raster.measure(crops, seed, stream=VALIDATION))

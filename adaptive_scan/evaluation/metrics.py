@@ -157,7 +157,7 @@ def ssim(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     _check_shapes(completions, targets)
     side = completions.shape[-1]
     if side < _SMALLEST_SIDE:
-        raise ValueError(f"found pictures of {side} x {side} px; expected at least 7 x 7 px for the SSIM window")
+        raise ValueError(f"got pictures of {side} x {side} px; expected at least 7 x 7 px for the SSIM window")
     sigma = 1.5 if side >= _FULL_WINDOW else 0.8
     scores = [
         structural_similarity(
@@ -182,7 +182,7 @@ def _mean_squared_error(completions: np.ndarray, targets: np.ndarray) -> np.ndar
 def _masked_rmse(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray, *, measured: bool) -> np.ndarray:
     _check_shapes(completions, targets)
     if masks.shape != targets.shape:
-        raise ValueError(f"found masks {masks.shape}; expected {targets.shape}, as of the targets")
+        raise ValueError(f"got masks {masks.shape}; expected {targets.shape}, as of the targets")
     chosen = (masks != 0) == measured
     squared = np.where(chosen, np.subtract(completions, targets, dtype=np.float64) ** 2, 0.0)
     n_pixels = chosen.sum(axis=(1, 2))
@@ -194,4 +194,4 @@ def _masked_rmse(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray
 def _check_shapes(completions: np.ndarray, targets: np.ndarray) -> None:
     shape = completions.shape
     if shape != targets.shape or len(shape) != 3 or shape[1] != shape[2]:
-        raise ValueError(f"found completions {shape} and targets {targets.shape}; expected both (n_scans, S, S)")
+        raise ValueError(f"got completions {shape} and targets {targets.shape}; expected both (n_scans, S, S)")

@@ -111,7 +111,7 @@ def hierarchical_bootstraps(
     if seeds.shape != groups.shape:
         raise ValueError(f"seeds have shape {seeds.shape}; expected {groups.shape}")
     if n_resamples < 1 or not 0 < confidence < 1:
-        raise ValueError(f"n_resamples is {n_resamples}, confidence {confidence}; expected at least 1, inside (0, 1)")
+        raise ValueError(f"n_resamples: got {n_resamples}, confidence {confidence}; expected at least 1, inside (0, 1)")
     if len(np.unique(groups)) < 2:
         return [None] * len(first)
     excess, reference = np.subtract(first, second, dtype=np.float64).T, np.asarray(second, dtype=np.float64).T
@@ -157,7 +157,7 @@ def small_sample_interval(
     """
     if n_groups < 2 or not min(ratio, *interval) > 0:
         raise ValueError(
-            f"n_groups is {n_groups}, ratio {ratio}, interval {interval}; expected at least 2 and positive numbers"
+            f"n_groups: got {n_groups}, ratio {ratio}, interval {interval}; expected at least 2 and positive numbers"
         )
     chance = 0.5 * (1.0 + confidence)
     factor = math.sqrt(n_groups / (n_groups - 1)) * float(stats.t.ppf(chance, n_groups - 1) / stats.norm.ppf(chance))
@@ -229,7 +229,7 @@ def group_log_ratios(first: np.ndarray, second: np.ndarray, groups: np.ndarray) 
     """
     _check(first, second, groups, n_dimensions=1)
     if min(first.min(), second.min()) < 0:
-        raise ValueError(f"the lowest loss is {min(first.min(), second.min())}; expected none below 0")
+        raise ValueError(f"the lowest loss: got {min(first.min(), second.min())}; expected none below 0")
     mean = 0.5 * (np.mean(first, dtype=np.float64) + np.mean(second, dtype=np.float64))
     lowest = max(_LOWEST_SHARE * float(mean), float(np.finfo(np.float64).tiny))
     logs = np.log(np.maximum(first, lowest, dtype=np.float64)) - np.log(np.maximum(second, lowest, dtype=np.float64))
@@ -317,7 +317,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     if p_values.ndim != 1 or not np.all((p_values >= 0) & (p_values <= 1)):
-        raise ValueError(f"p_values are {p_values.tolist()}; expected a list of numbers in [0, 1]")
+        raise ValueError(f"p_values: got {p_values.tolist()}; expected a list of numbers in [0, 1]")
     n_tests = len(p_values)
     order = np.argsort(p_values, kind="stable")
     adjusted = np.empty(n_tests)
@@ -357,7 +357,7 @@ def minimum_detectable_ratio(
         0.933
     """
     if not 0 < alpha < power < 1:
-        raise ValueError(f"alpha is {alpha}, power {power}; expected 0 < alpha < power < 1")
+        raise ValueError(f"alpha: got {alpha}, power {power}; expected 0 < alpha < power < 1")
     ratios = group_log_ratios(first, second, groups)
     n_groups = len(ratios)
     level = _attainable_level(n_groups, alpha)
@@ -394,4 +394,4 @@ def _check(first: np.ndarray, second: np.ndarray, groups: np.ndarray, *, n_dimen
             "expected one loss of both and one group for each crop, and at least one crop"
         )
     if not (np.all(np.isfinite(first)) and np.all(np.isfinite(second))):
-        raise ValueError(f"found {int(np.sum(~np.isfinite(first) | ~np.isfinite(second)))} losses that are not finite")
+        raise ValueError(f"got {int(np.sum(~np.isfinite(first) | ~np.isfinite(second)))} losses that are not finite")

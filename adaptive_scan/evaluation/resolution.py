@@ -141,7 +141,7 @@ def frc_cutoff(completions: np.ndarray, targets: np.ndarray, threshold: float = 
         ([0.5, 0.5], [0.0, 0.0])
     """
     if not 0.0 < threshold < 1.0:
-        raise ValueError(f"threshold is {threshold}; expected a correlation in (0, 1)")
+        raise ValueError(f"threshold: got {threshold}; expected a correlation in (0, 1)")
     correlations = ring_correlation(*_sums_by_picture(completions, targets))
     return _first_crossings(correlations, ring_frequencies(completions.shape[-1]), threshold)
 
@@ -164,9 +164,7 @@ def _sums_by_picture(completions: np.ndarray, targets: np.ndarray) -> RingSums:
     """Sums of each picture, shape ``(n_scans, S // 2)`` each."""
     shape = completions.shape
     if shape != targets.shape or len(shape) != 3 or shape[1] != shape[2] or shape[2] < 4:
-        raise ValueError(
-            f"found completions {shape} and targets {targets.shape}; expected both (n_scans, S, S), S >= 4"
-        )
+        raise ValueError(f"got completions {shape} and targets {targets.shape}; expected both (n_scans, S, S), S >= 4")
     size, rings = shape[-1], _rings(shape[-1])
     sums = np.empty((3, shape[0], size // 2))
     n_at_once = max(1, _BLOCK_PIXELS // size**2)

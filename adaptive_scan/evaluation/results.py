@@ -114,7 +114,7 @@ def select(rows: pa.Table, **values: str | int) -> pa.Table:
         mask = equal if mask is None else pc.and_(mask, equal)
     found = rows if mask is None else rows.filter(mask)
     if len(found) == 0:
-        raise KeyError(f"found no rows with {values}")
+        raise KeyError(f"got no rows with {values}")
     return found.sort_by([("seed", "ascending"), ("crop", "ascending")])
 
 

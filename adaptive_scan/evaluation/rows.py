@@ -85,9 +85,9 @@ def complete_all(name: str, completer: Completer, partial: np.ndarray) -> np.nda
     shape = (len(partial), 1, *partial.shape[-2:])
     completions = np.concatenate(parts) if parts else np.empty(shape, np.float32)
     if completions.shape != shape:
-        raise ValueError(f"completer {name!r}: found completions {completions.shape}; expected {shape}")
+        raise ValueError(f"completer {name!r}: got completions {completions.shape}; expected {shape}")
     if not np.isfinite(completions).all():
-        raise ValueError(f"completer {name!r}: found completions that are not finite; expected finite ones")
+        raise ValueError(f"completer {name!r}: got completions that are not finite; expected finite ones")
     return completions[:, 0].astype(np.float32, copy=False)
 
 

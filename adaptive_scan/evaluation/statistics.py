@@ -72,10 +72,10 @@ def bootstrap_ratio(
     """
     _check_paired(losses, reference_losses)
     if micrograph_ids.shape != losses.shape:
-        raise ValueError(f"found micrograph_ids of shape {micrograph_ids.shape}; expected {losses.shape}")
+        raise ValueError(f"got micrograph_ids of shape {micrograph_ids.shape}; expected {losses.shape}")
     if n_resamples < 1 or not 0 < confidence < 1:
         raise ValueError(
-            f"found n_resamples={n_resamples}, confidence={confidence}; expected at least 1 and inside (0, 1)"
+            f"got n_resamples={n_resamples}, confidence={confidence}; expected at least 1 and inside (0, 1)"
         )
     names, groups = np.unique(micrograph_ids, return_inverse=True)
     if len(names) < 2:
@@ -132,6 +132,6 @@ def win_rate(losses: np.ndarray, reference_losses: np.ndarray) -> float:
 def _check_paired(losses: np.ndarray, reference_losses: np.ndarray) -> None:
     if losses.ndim != 1 or losses.shape != reference_losses.shape or len(losses) == 0:
         raise ValueError(
-            f"found losses {losses.shape} and reference losses {reference_losses.shape}; "
+            f"got losses {losses.shape} and reference losses {reference_losses.shape}; "
             "expected both (n_crops,) with at least one crop"
         )

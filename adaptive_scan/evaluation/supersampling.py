@@ -41,7 +41,7 @@ def downsample_nearest(crops: np.ndarray, stride: int) -> Tensor:
     """
     side = crops.shape[-1]
     if stride < 1 or stride >= side:
-        raise ValueError(f"stride is {stride!r} px for crops of {side} px; expected 1 to {side - 1} px")
+        raise ValueError(f"stride: got {stride!r} px for crops of {side} px; expected 1 to {side - 1} px")
     scans = torch.zeros(len(crops), 2, side, side)
     scans[:, 0, ::stride, ::stride] = torch.from_numpy(np.ascontiguousarray(crops[:, ::stride, ::stride])).float()
     scans[:, 1, ::stride, ::stride] = 1.0
@@ -173,7 +173,7 @@ def supersampling_scores(
         (0.1581, 0.15, 0.25)
     """
     if reference not in methods:
-        raise ValueError(f"reference is {reference!r}; expected one of {', '.join(methods)}")
+        raise ValueError(f"reference: got {reference!r}; expected one of {', '.join(methods)}")
     ones = np.ones(errors.shape[-1])
     scores = []
     for number, method in enumerate(methods):

@@ -372,9 +372,9 @@ def _complete(
         answer = completer(scans.to(device) if bits == 32 else quantise(scans, bits).to(device)).cpu().numpy()
     expected = (len(partial), 1, *partial.shape[-2:])
     if answer.shape != expected:
-        raise ValueError(f"completer {name!r}: found completions {answer.shape}; expected {expected}")
+        raise ValueError(f"completer {name!r}: got completions {answer.shape}; expected {expected}")
     if not np.all(np.isfinite(answer)):
-        raise ValueError(f"completer {name!r}: found completions that are not finite; expected finite ones")
+        raise ValueError(f"completer {name!r}: got completions that are not finite; expected finite ones")
     return answer[:, 0]
 
 

@@ -111,9 +111,7 @@ def truth_metrics(completions: np.ndarray, truths: Sequence[Truth]) -> dict[str,
     """
     shape = completions.shape
     if len(shape) != 3 or shape[1] != shape[2] or shape[0] != len(truths):
-        raise ValueError(
-            f"found completions {shape} for {len(truths)} truths; expected (n_scans, S, S), one truth each"
-        )
+        raise ValueError(f"got completions {shape} for {len(truths)} truths; expected (n_scans, S, S), one truth each")
     scores = {name: np.full(len(truths), np.nan) for name in TRUTH_METRICS}
     for scan, (completion, truth) in enumerate(zip(completions.astype(np.float64), truths, strict=True)):
         columns = atom_columns(truth, shape[1])
@@ -246,7 +244,7 @@ def specimen_crops(
     """
     chosen = list(SPECIMEN_FAMILIES if families is None else families)
     if n_crops < 0 or not chosen:
-        raise ValueError(f"found {n_crops} crops of {len(chosen)} families; expected at least 0 of at least 1")
+        raise ValueError(f"got {n_crops} crops of {len(chosen)} families; expected at least 0 of at least 1")
     names = [chosen[k] for k in rng.integers(len(chosen), size=n_crops)]
     pictures = np.empty((n_crops, size, size), np.float32)
     truths = []

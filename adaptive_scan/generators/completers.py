@@ -114,5 +114,5 @@ def make_completer(name: str) -> Completer:
         'LinearCompleter'
     """
     if name not in COMPLETERS:
-        raise ValueError(f"completer is {name!r}; expected one of {', '.join(COMPLETERS)}")
+        raise ValueError(f"completer: got {name!r}; expected one of {', '.join(COMPLETERS)}")
     return COMPLETERS[name]()

@@ -75,10 +75,10 @@ def deconvolve(
         True
     """
     if n_steps < 0:
-        raise ValueError(f"n_steps is {n_steps}; expected 0 or more")
+        raise ValueError(f"n_steps: got {n_steps}; expected 0 or more")
     for name, rate in (("learning_rate", learning_rate), ("decay", decay)):
         if not (math.isfinite(rate) and rate > 0):
-            raise ValueError(f"{name} is {rate}; expected a finite number above 0")
+            raise ValueError(f"{name}: got {rate}; expected a finite number above 0")
     blurred = blurred.detach()
     # gradients are needed whatever mode the completion was made in
     with torch.inference_mode(False), torch.enable_grad():

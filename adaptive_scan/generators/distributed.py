@@ -57,7 +57,7 @@ class Processes:
             ValueError: If it cannot.
         """
         if batch_size % self.n_processes:
-            raise ValueError(f"batch_size is {batch_size}; expected a multiple of the {self.n_processes} processes")
+            raise ValueError(f"batch_size: got {batch_size}; expected a multiple of the {self.n_processes} processes")
 
     def gather(self, own: Tensor) -> Tensor:
         """Put the shares of all processes together in the order of the whole batch.

@@ -40,7 +40,8 @@ class EpochOrder:
             self._samples[:, 0] = np.arange(len(source))
         else:
             raise ValueError(
-                f"sampling is 'epochs' with crops from {type(source).__name__}; expected ArrayCrops or MicrographCrops"
+                f"sampling: got 'epochs' with crops from {type(source).__name__}; expected ArrayCrops or "
+                "MicrographCrops"
             )
         self._has_symmetries = source.symmetries
         self._seed = seed

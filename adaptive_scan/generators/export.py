@@ -50,7 +50,7 @@ def _frozen(network: nn.Module) -> nn.Module:
 def _example(network: nn.Module, image_size: int) -> Tensor:
     stride = getattr(network, "stride", 1)
     if image_size < 1 or image_size % stride:
-        raise ValueError(f"image_size is {image_size} px; expected a positive multiple of {stride}")
+        raise ValueError(f"image_size: got {image_size} px; expected a positive multiple of {stride}")
     return torch.zeros(_N_EXAMPLES, 2, image_size, image_size)
 
 
@@ -170,7 +170,7 @@ def export_onnx(
 
 def _check_suffix(path: str | os.PathLike[str], suffix: str) -> None:
     if Path(path).suffix != suffix:
-        raise ValueError(f"{os.fspath(path)}: found suffix {Path(path).suffix!r}; expected {suffix!r}")
+        raise ValueError(f"{os.fspath(path)}: got suffix {Path(path).suffix!r}; expected {suffix!r}")
 
 
 def _header_text(header: Mapping[str, Any] | None, image_size: int) -> str:
@@ -183,7 +183,7 @@ def _require(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise MissingExtraError(
-            f"found no package {package!r}; expected the extra 'export': pip install 'adaptive_scan[export]'"
+            f"got no package {package!r}; expected the extra 'export': pip install 'adaptive_scan[export]'"
         ) from error
 
 

@@ -319,7 +319,7 @@ def _made(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Positions, and the values where the maker measured."""
     if crops is None:
-        raise ValueError(f"crops is None with scans {family!r}; expected the crops that they look at")
+        raise ValueError(f"crops: got None with scans {family!r}; expected the crops that they look at")
     made = maker(crops[chosen], rng)
     positions, values = made if isinstance(made, tuple) else (made, None)
     if positions.shape != (len(chosen), n_positions, 2):

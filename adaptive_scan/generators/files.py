@@ -25,7 +25,7 @@ class GeneratorFileError(FileContentError):
 
     Example:
         >>> str(GeneratorFileError("net.safetensors", "no such file", "a generator file"))
-        'net.safetensors: found no such file; expected a generator file'
+        'net.safetensors: got no such file; expected a generator file'
     """
 
 
@@ -69,7 +69,7 @@ def _kind_of(network: nn.Module) -> str:
     for kind, network_class in GENERATORS.items():
         if type(network) is network_class:
             return kind
-    raise ValueError(f"network is a {type(network).__name__}; expected one of {', '.join(GENERATORS)}")
+    raise ValueError(f"network: got a {type(network).__name__}; expected one of {', '.join(GENERATORS)}")
 
 
 def save_generator(

@@ -107,7 +107,7 @@ class TotalVariationCompleter:
 
     def __init__(self, n_iterations: int = 500) -> None:
         if n_iterations < 1:
-            raise ValueError(f"n_iterations is {n_iterations!r}; expected at least 1")
+            raise ValueError(f"n_iterations: got {n_iterations!r}; expected at least 1")
         self.n_iterations = n_iterations
 
     @torch.no_grad()

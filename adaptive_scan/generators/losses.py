@@ -73,7 +73,7 @@ class AlrcState:
 
     def __post_init__(self) -> None:
         if not self.mu2 >= self.mu1**2:
-            raise ValueError(f"mu2 is {self.mu2} with mu1 {self.mu1}; expected mu2 >= mu1**2 = {self.mu1**2}")
+            raise ValueError(f"mu2: got {self.mu2} with mu1 {self.mu1}; expected mu2 >= mu1**2 = {self.mu1**2}")
 
     @property
     def standard_deviation(self) -> float:

@@ -69,7 +69,7 @@ class ResidualGenerator(nn.Module):
     def __init__(self, *, width: float = 1.0) -> None:
         super().__init__()
         if not 0 < width < math.inf:
-            raise ValueError(f"width is {width}; expected a number above 0")
+            raise ValueError(f"width: got {width}; expected a number above 0")
         self.config: dict[str, Any] = {"width": width}
         fine, middle, coarse = (max(round(width * n_channels), 1) for n_channels in (32, 64, 128))
         self.layers = nn.Sequential(
@@ -134,7 +134,7 @@ class UNetGenerator(nn.Module):
     def __init__(self, *, n_channels: int = 32, n_levels: int = 3) -> None:
         super().__init__()
         if n_channels < 1 or n_levels < 1:
-            raise ValueError(f"n_channels is {n_channels} and n_levels {n_levels}; expected at least 1 of each")
+            raise ValueError(f"n_channels: got {n_channels} and n_levels {n_levels}; expected at least 1 of each")
         self.config: dict[str, Any] = {"n_channels": n_channels, "n_levels": n_levels}
         self.stride = 2**n_levels
         widths = [n_channels * (level + 1) for level in range(n_levels)]

@@ -61,12 +61,12 @@ class NoiseLevelPredictors:
     ) -> None:
         for name, count in (("n_crops", n_crops), ("crop_size", crop_size), ("widths", min(widths, default=0))):
             if count < 1:
-                raise ValueError(f"{name} is {count}; expected at least 1")
+                raise ValueError(f"{name}: got {count}; expected at least 1")
         for name, number in (("learning_rate", learning_rate), ("floor", floor)):
             if not 0 < number < math.inf:
-                raise ValueError(f"{name} is {number}; expected more than 0")
+                raise ValueError(f"{name}: got {number}; expected more than 0")
         if not 0 <= decay < 1:
-            raise ValueError(f"decay is {decay}; expected 0 or more, and less than 1")
+            raise ValueError(f"decay: got {decay}; expected 0 or more, and less than 1")
         self.n_crops = n_crops
         self.crop_size = crop_size
         self.decay = decay

@@ -113,7 +113,7 @@ class MeanOnlyBatchNorm2d(_Freezable):
     def __init__(self, n_channels: int, *, decay: float = 0.99) -> None:
         super().__init__()
         if not 0 <= decay <= 1:
-            raise ValueError(f"decay is {decay}; expected a number in [0, 1]")
+            raise ValueError(f"decay: got {decay}; expected a number in [0, 1]")
         self.decay = decay
         self.register_buffer("running_mean", torch.zeros(n_channels))
 

@@ -39,7 +39,7 @@ def half_size(pictures: Tensor) -> Tensor:
 def _scaled(widths: tuple[int, ...], width: float) -> list[int]:
     """Channels of layers when all of them are ``width`` times as wide, at least one each."""
     if not width > 0:
-        raise ValueError(f"width is {width}; expected more than 0")
+        raise ValueError(f"width: got {width}; expected more than 0")
     return [max(1, round(n_channels * width)) for n_channels in widths]
 
 

@@ -23,7 +23,7 @@ STEP = 2.0 / LEVELS
 
 def _check_bits(bits: int) -> None:
     if bits not in INPUT_BITS:
-        raise ValueError(f"bits is {bits!r}; expected one of {', '.join(map(str, INPUT_BITS))}")
+        raise ValueError(f"bits: got {bits!r}; expected one of {', '.join(map(str, INPUT_BITS))}")
 
 
 def encode_values(values: Tensor, bits: int) -> Tensor:
@@ -70,7 +70,7 @@ def decode_values(encoded: Tensor) -> Tensor:
     if encoded.dtype == torch.uint8:
         return encoded.float() * STEP - 1.0
     if encoded.dtype not in (torch.float16, torch.float32):
-        raise ValueError(f"encoded values are {encoded.dtype}; expected torch.float32, torch.float16 or torch.uint8")
+        raise ValueError(f"encoded values: got {encoded.dtype}; expected torch.float32, torch.float16 or torch.uint8")
     return encoded.float()
 
 

@@ -69,7 +69,7 @@ class ArrayCrops:
         if bank.ndim == 4 and bank.shape[-1] == 1:
             bank = bank[..., 0]
         if bank.ndim != 3 or bank.shape[1] != bank.shape[2] or bank.size == 0 or bank.dtype.kind not in "iuf":
-            raise ValueError(f"crops are {bank.dtype} of shape {bank.shape}; expected real numbers (M, S, S)")
+            raise ValueError(f"crops: got {bank.dtype} of shape {bank.shape}; expected real numbers (M, S, S)")
         self.crops = normalise_crops(bank) if normalise else np.array(bank, dtype=np.float32, order="C")
         if not normalise and not (np.abs(self.crops).max() <= 1.0):
             raise ValueError("crops have values outside [-1, 1]; expected them inside, or normalise=True")
@@ -226,7 +226,7 @@ class MicrographCrops:
             MicrographError: If the dataset skips bad files and all turned out bad.
         """
         if max_per_micrograph is not None and max_per_micrograph < 1:
-            raise ValueError(f"max_per_micrograph is {max_per_micrograph!r}; expected at least 1 or None")
+            raise ValueError(f"max_per_micrograph: got {max_per_micrograph!r}; expected at least 1 or None")
         readable = [number for number in self.candidates if self._is_usable(int(number))]
         if not readable:
             raise self._all_bad()
@@ -291,7 +291,7 @@ def materialise(source: CropSource, n_crops: int, rng: np.random.Generator) -> A
         10
     """
     if n_crops < 1:
-        raise ValueError(f"n_crops is {n_crops!r}; expected at least 1")
+        raise ValueError(f"n_crops: got {n_crops!r}; expected at least 1")
     ids = source.draw(n_crops, rng)
     bank = np.empty((n_crops, source.crop_size, source.crop_size), dtype=np.float32)
     by_first = np.argsort(ids[:, 0], kind="stable")
@@ -304,7 +304,7 @@ def materialise(source: CropSource, n_crops: int, rng: np.random.Generator) -> A
 def _checked_ids(ids: np.ndarray, id_width: int) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.ndim != 2 or ids.shape[1] != id_width or ids.dtype.kind not in "iu":
-        raise ValueError(f"ids are {ids.dtype} of shape {ids.shape}; expected integers of shape (n, {id_width})")
+        raise ValueError(f"ids: got {ids.dtype} of shape {ids.shape}; expected integers of shape (n, {id_width})")
     return ids
 
 

@@ -102,7 +102,7 @@ class MicrographDataset:
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         if crop_size is not None and crop_size < 1:
-            raise ValueError(f"crop_size is {crop_size!r} px; expected at least 1")
+            raise ValueError(f"crop_size: got {crop_size!r} px; expected at least 1")
         given = [path_or_paths] if isinstance(path_or_paths, str | Path) else list(path_or_paths)
         if not given:
             raise ValueError("no path of micrographs was given; expected at least one")

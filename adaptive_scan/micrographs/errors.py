@@ -10,5 +10,5 @@ class MicrographError(FileContentError):
 
     Example:
         >>> print(MicrographError("scan.tif", "an empty file", "a TIFF file"))
-        scan.tif: found an empty file; expected a TIFF file
+        scan.tif: got an empty file; expected a TIFF file
     """

@@ -37,7 +37,7 @@ class MixedCrops:
             raise ValueError(f"sources have sides {sides} px; expected at least one source, and all of one side")
         weights = np.ones(len(sources)) if shares is None else np.array(shares, dtype=np.float64)
         if weights.shape != (len(sources),) or not np.all((weights > 0) & np.isfinite(weights)):
-            raise ValueError(f"shares are {shares}; expected {len(sources)} positive numbers, one for each source")
+            raise ValueError(f"shares: got {shares}; expected {len(sources)} positive numbers, one for each source")
         self.sources = tuple(sources)
         self.shares = weights / weights.sum()
         self.crop_size = sides[0]

@@ -74,9 +74,9 @@ def gaussian_kernel(size: int = 5, sigma: float = 2.5) -> np.ndarray:
         [0.1689, 0.2148, 0.2326, 0.2148, 0.1689]
     """
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"kernel size is {size!r} px; expected an odd number of at least 1")
+        raise ValueError(f"kernel size: got {size!r} px; expected an odd number of at least 1")
     if not sigma > 0:
-        raise ValueError(f"sigma is {sigma!r} px; expected a number above 0")
+        raise ValueError(f"sigma: got {sigma!r} px; expected a number above 0")
     offsets = np.arange(size) - size // 2
     taps = np.exp(-0.5 * (offsets / sigma) ** 2)
     return (taps / taps.sum()).astype(np.float32)
@@ -134,7 +134,7 @@ def area_downsample(picture: ArrayLike, factor: int) -> np.ndarray:
     values = np.asarray(picture)
     height, width = values.shape[-2:]
     if not 1 <= factor <= min(height, width):
-        raise ValueError(f"downsampling factor is {factor!r}; expected 1 to {min(height, width)}, the shorter side")
+        raise ValueError(f"downsampling factor: got {factor!r}; expected 1 to {min(height, width)}, the shorter side")
     n_rows, n_columns = height // factor, width // factor
     trimmed = values[..., : n_rows * factor, : n_columns * factor]
     blocks = trimmed.reshape(*values.shape[:-2], n_rows, factor, n_columns, factor)

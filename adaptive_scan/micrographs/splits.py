@@ -41,7 +41,7 @@ def split_groups(
     """
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.ndim != 1 or not (shares > 0).all() or abs(shares.sum() - 1.0) > 1e-6:
-        raise ValueError(f"fractions are {tuple(fractions)}; expected positive numbers with a sum of 1")
+        raise ValueError(f"fractions: got {tuple(fractions)}; expected positive numbers with a sum of 1")
     names = np.array(sorted(set(groups)), dtype=object)
     if len(names) < len(shares):
         raise ValueError(

@@ -51,7 +51,7 @@ def calibration_figure(samples: Mapping[str, ErrorSample], rng: np.random.Genera
         4
     """
     if not samples:
-        raise ValueError("samples are empty; expected at least one")
+        raise ValueError("samples: got empty; expected at least one")
     last = list(samples.values())[-1]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")

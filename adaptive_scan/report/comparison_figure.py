@@ -75,7 +75,7 @@ def comparison_figure(
     missing = [scan for scan in shown if (scan, judge) not in examples.completions]
     if missing or not shown or len(examples.indices) == 0:
         raise ValueError(
-            f"found {len(examples.indices)} examples and none of scans {missing} with completer {judge!r}; "
+            f"got {len(examples.indices)} examples and none of scans {missing} with completer {judge!r}; "
             f"expected examples, scans among {comparison.scans} and a completer among {comparison.completers}"
         )
     errors = {scan: np.abs(examples.completions[scan, judge] - examples.targets) / 2.0 for scan in shown}
@@ -132,7 +132,7 @@ def learning_figure(
     """
     unfit = [name for name, (steps, values) in curves.items() if np.shape(steps) != np.shape(values)]
     if not curves or unfit:
-        raise ValueError(f"found {len(curves)} curves, unfit {unfit}; expected steps and values of equal shape")
+        raise ValueError(f"got {len(curves)} curves, unfit {unfit}; expected steps and values of equal shape")
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(3.35, 2.3), layout="constrained")
         FigureCanvasAgg(figure)

@@ -102,7 +102,7 @@ def _check_pixels(n_positions: int, image_size: int) -> None:
     check_scan(n_positions, image_size)
     if n_positions > image_size * image_size:
         raise ValueError(
-            f"n_positions is {n_positions}; expected at most {image_size * image_size}, the pixels of the field"
+            f"n_positions: got {n_positions}; expected at most {image_size * image_size}, the pixels of the field"
         )
 
 

@@ -122,7 +122,7 @@ def path_length(positions: ArrayLike) -> NDArray[np.float64]:
 
 def _check_image_size(image_size: int) -> None:
     if image_size < 1:
-        raise ValueError(f"image_size is {image_size}; expected a positive number of pixels")
+        raise ValueError(f"image_size: got {image_size}; expected a positive number of pixels")
 
 
 def _paths(positions: ArrayLike, n_scans: int | None) -> tuple[NDArray[np.float32], tuple[int, ...]]:

@@ -48,7 +48,7 @@ def archimedean_spiral(
     """
     check_scan(n_positions, image_size, spacing)
     if not math.isfinite(phase):
-        raise ValueError(f"phase is {phase!r}; expected a finite angle in rad")
+        raise ValueError(f"phase: got {phase!r}; expected a finite angle in rad")
     half = (image_size - 1) / 2.0
     scale = _solve_pitch(n_positions * spacing, half, phase) / (2.0 * math.pi)
     first, last = _arcs_inside(scale, half, phase)

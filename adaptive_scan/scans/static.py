@@ -126,13 +126,13 @@ def static_scan(
         [1.5, 1.5]
     """
     if name not in STATIC_SCANS:
-        raise ValueError(f"static scan is {name!r}; expected one of {sorted(STATIC_SCANS)}")
+        raise ValueError(f"static scan: got {name!r}; expected one of {sorted(STATIC_SCANS)}")
     scan = STATIC_SCANS[name]
     check_scan(n_positions, image_size)
     if not scan.random:
         return _cached_positions(scan, n_positions, image_size).copy()
     if rng is None:
-        raise ValueError(f"rng is None for the random static scan {name!r}; expected a numpy Generator")
+        raise ValueError(f"rng: got None for the random static scan {name!r}; expected a numpy Generator")
     return scan.function(n_positions, image_size, rng)
 
 

@@ -61,9 +61,9 @@ def procedural_crops(
     """
     chosen = _checked_families(families)
     if n_crops < 0:
-        raise ValueError(f"n_crops is {n_crops}; expected at least 0")
+        raise ValueError(f"n_crops: got {n_crops}; expected at least 0")
     if crop_size < SMALLEST_CROP:
-        raise ValueError(f"crop_size is {crop_size} px; expected at least {SMALLEST_CROP} px")
+        raise ValueError(f"crop_size: got {crop_size} px; expected at least {SMALLEST_CROP} px")
     crops = np.empty((n_crops, crop_size, crop_size), np.float32)
     choices = rng.integers(len(chosen), size=n_crops)
     n_at_once = max(1, _CHUNK_PIXELS // crop_size**2)

@@ -161,7 +161,7 @@ def run(settings: Settings, algorithm: AlgorithmName, memory: str, seed: int) ->
     if result.exists():
         found = Progress(**json.loads(result.read_text(encoding="utf-8")))
         if found.settings != progress.settings:
-            refuse(f"{result}: found other settings; expected those of the task, or another folder")
+            refuse(f"{result}: got other settings; expected those of the task, or another folder")
         if found.finished:
             print(f"{result}: finished before, return {found.means[-1]:.2f}", flush=True)
             return found
@@ -171,7 +171,7 @@ def run(settings: Settings, algorithm: AlgorithmName, memory: str, seed: int) ->
         state = read_tree(checkpoint)
         progress = Progress(**state["progress"])
         if progress.settings != task.as_json(algorithm, memory, n_steps):
-            refuse(f"{checkpoint}: found other settings; expected those of the task, or no checkpoint")
+            refuse(f"{checkpoint}: got other settings; expected those of the task, or no checkpoint")
         # Environments begin anew, and so must the episodes; they are not to be the first ones again.
         model.load_training_state({**state["training"], "last_obs": None})
         model.env.seed(seed + 1_000 * len(progress.steps))  # type: ignore[union-attr]

@@ -207,16 +207,16 @@ def test_the_first_of_equals_is_taken():
 
 def test_settings_out_of_range_are_refused():
     for settings, message in (
-        ({"n_headings": 0}, "n_headings is 0; expected at least 1"),
-        ({"n_spacings": 0}, "n_spacings is 0; expected at least 1"),
-        ({"n_headings": 4, "around_reference": True}, "n_headings is 4; expected an odd number around a reference"),
-        ({"widest_turn": 0.0}, "widest_turn is 0.0; expected more than 0 and at most pi"),
-        ({"widest_stretch": 1.5}, "widest_stretch is 1.5; expected more than 0 and at most 1"),
-        ({"n_ahead": -1}, "n_ahead is -1; expected 0 or more, or None"),
+        ({"n_headings": 0}, "n_headings: got 0; expected at least 1"),
+        ({"n_spacings": 0}, "n_spacings: got 0; expected at least 1"),
+        ({"n_headings": 4, "around_reference": True}, "n_headings: got 4; expected an odd number around a reference"),
+        ({"widest_turn": 0.0}, "widest_turn: got 0.0; expected more than 0 and at most pi"),
+        ({"widest_stretch": 1.5}, "widest_stretch: got 1.5; expected more than 0 and at most 1"),
+        ({"n_ahead": -1}, "n_ahead: got -1; expected 0 or more, or None"),
         ({"reference_headings": np.zeros(4)}, r"reference_headings have shape \(4,\); expected \(6,\)"),
-        ({"reference_spacings": np.ones(6)}, "found reference_spacings without a reference"),
-        ({"reference_headings": np.zeros(6), "reference_spacings": np.full(6, 9.0)}, "are 9 to 9; expected 0.5 to 4"),
-        ({"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        ({"reference_spacings": np.ones(6)}, "got reference_spacings without a reference"),
+        ({"reference_headings": np.zeros(6), "reference_spacings": np.full(6, 9.0)}, "got 9 to 9; expected 0.5 to 4"),
+        ({"batch_size": 0}, "batch_size: got 0; expected at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
             Whim(FREE, **settings)

@@ -265,13 +265,13 @@ def test_scans_shown_nothing_still_choose(rng):
 
 
 def test_bad_settings_and_answers_are_refused(rng):
-    with pytest.raises(ValueError, match=r"exploration is -1\.0; expected a finite number of at least 0"):
+    with pytest.raises(ValueError, match=r"exploration: got -1\.0; expected a finite number of at least 0"):
         GradientFollowing(FREE, exploration=-1.0)
-    with pytest.raises(ValueError, match="exploration is inf"):
+    with pytest.raises(ValueError, match="exploration: got inf"):
         VarianceGreedy(ensemble(), FREE, exploration=math.inf)
-    with pytest.raises(ValueError, match="completer is 'magic'; expected one of"):
+    with pytest.raises(ValueError, match="completer: got 'magic'; expected one of"):
         GradientFollowing(FREE, "magic")
-    with pytest.raises(ValueError, match="found scores that are not finite; expected finite ones"):
+    with pytest.raises(ValueError, match="got scores that are not finite; expected finite ones"):
         scanned(GradientFollowing(FREE, lambda scans: scans[:, :1] * math.nan), crops_of(FREE, 1, rng))
     with pytest.raises(ValueError, match=r"errors of shape \(1, 1, 9, 9\); expected \(1, 1, 20, 20\)"):
         scanned(VarianceGreedy(Spot(0, 0, 9), FREE), crops_of(FREE, 1, rng))

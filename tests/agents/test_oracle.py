@@ -134,7 +134,7 @@ def test_it_has_to_be_shown_the_truth_of_its_scans(rng):
         "heading": np.ones((2, 2)),
         "partial_scan": np.zeros((2, 2, 20, 20)),
     }
-    with pytest.raises(ValueError, match="found the truth of 0 scans; expected that of 2: call peek before the scan"):
+    with pytest.raises(ValueError, match="got the truth of 0 scans; expected that of 2: call peek before the scan"):
         oracle.predict(observation)
     crops = crops_of(FREE, 2, rng)
     with pytest.raises(ValueError, match=r"targets have shape \(1, 20, 20\); expected \(2, 20, 20\)"):

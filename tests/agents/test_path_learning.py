@@ -275,7 +275,7 @@ def test_a_network_learns_along_and_the_one_given_stays() -> None:
     validation = banded(8, 9)
     learn_path(ArrayCrops(banded(16, 1), normalise=False), GEOMETRY, network, validation=validation, settings=settings)
     assert all(torch.equal(weights, before[name]) for name, weights in network.state_dict().items())
-    with pytest.raises(ValueError, match="network is None"):
+    with pytest.raises(ValueError, match="network: got None"):
         learn_path(ArrayCrops(banded(16, 1), normalise=False), GEOMETRY, validation=validation, settings=settings)
 
 
@@ -289,10 +289,10 @@ def test_losses_are_shares_and_positions_outside_cost() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"learning_rate": float("inf")}, "learning_rate is inf"),
+        ({"batch_size": 0}, "batch_size: got 0"),
+        ({"learning_rate": float("inf")}, "learning_rate: got inf"),
         ({"further_learning_rates": (0.1, -1.0)}, r"further_learning_rates hold -1\.0"),
-        ({"completer": "linear"}, "completer is 'linear'"),
+        ({"completer": "linear"}, "completer: got 'linear'"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict, message: str) -> None:

@@ -150,9 +150,9 @@ def test_references_and_settings_that_do_not_fit_are_refused() -> None:
         PathwiseActor(corners + 1.0, geometry)
     with pytest.raises(ValueError, match="free spacing"):
         PathwiseActor(corners, ScanGeometry(24, 6, 1))
-    with pytest.raises(ValueError, match=r"largest_offset is 0\.0"):
+    with pytest.raises(ValueError, match=r"largest_offset: got 0\.0"):
         PathwiseSettings(largest_offset=0.0)
-    with pytest.raises(ValueError, match="n_together is 0"):
+    with pytest.raises(ValueError, match="n_together: got 0"):
         PathwiseSettings(n_together=0)
 
 

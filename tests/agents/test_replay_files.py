@@ -80,7 +80,7 @@ def assert_refused(path, message, like=None):
     with pytest.raises(ReplayFileError, match=message) as caught:
         other.load(path)
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith(f"{path}: found ")
+    assert str(caught.value).startswith(f"{path}: got ")
     assert (other.n_episodes, other._open_steps.tolist()) == (0, [0] * other.n_envs)
 
 
@@ -229,7 +229,7 @@ def test_files_that_hold_no_replay_are_refused(path, tmp_path):
 def test_archives_that_grow_when_they_are_read_are_refused(buffer, tmp_path):
     arrays = {f"episodes/{key}": np.zeros(2_000_000) for key in buffer.episodes}
     np.savez_compressed(tmp_path / "bomb.npz", **arrays)
-    with pytest.raises(ReplayFileError, match=r"bomb.npz: found the compressed entry '.*'; expected a replay buffer"):
+    with pytest.raises(ReplayFileError, match=r"bomb.npz: got the compressed entry '.*'; expected a replay buffer"):
         buffer.load(tmp_path / "bomb.npz")
 
 

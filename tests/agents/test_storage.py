@@ -246,7 +246,7 @@ def test_pickles_in_our_own_files_are_refused_by_name_and_do_not_run(path, tmp_p
     payload = pickle.dumps(Payload(marker))
     for entry in ("policy.pkl", "policy.pth", "pytorch_variables.pth"):
         added = rewrite(path, tmp_path / "added.zip", **{entry: payload})
-        message = rf"added\.zip: found the entry '{entry}'; expected only _format_version"
+        message = rf"added\.zip: got the entry '{entry}'; expected only _format_version"
         for trust in (False, True):
             with pytest.raises(ModelFileError, match=message):
                 RecurrentTD3.load(added, trust_pickle=trust)
@@ -255,7 +255,7 @@ def test_pickles_in_our_own_files_are_refused_by_name_and_do_not_run(path, tmp_p
     for entry in ("policy.safetensors", "data", "actor.optimizer.safetensors"):
         for content in (payload, torch_saved(Payload(marker))):
             swapped = rewrite(path, tmp_path / "swapped.zip", **{entry: content})
-            with pytest.raises(ModelFileError, match=r"swapped\.zip: found un"):
+            with pytest.raises(ModelFileError, match=r"swapped\.zip: got un"):
                 RecurrentTD3.load(swapped, trust_pickle=True)
     # Stable-Baselines3's mark for a pickled value means nothing here.
     for changes in ({"extra": serialized(Payload(marker))}, {"policy": serialized(Payload(marker))}):
@@ -268,7 +268,7 @@ def test_pickles_in_our_own_files_are_refused_by_name_and_do_not_run(path, tmp_p
 
 def test_a_file_of_stable_baselines3_s_own_save_is_read_where_it_is_trusted(model, sb3_path, cue_envs, rng):
     message = (
-        r"sb3\.zip: found the pickled entry 'data: policy_class'; "
+        r"sb3\.zip: got the pickled entry 'data: policy_class'; "
         r"expected none, or trust_pickle=True for a file you trust$"
     )
     with pytest.raises(ModelFileError, match=message):
@@ -319,7 +319,7 @@ def test_weights_made_to_run_code_are_refused_by_name_and_do_not_run(sb3_path, t
     evil = rewrite(sb3_path, tmp_path / "evil.zip", **{entry: save({"a": Payload(marker)}), "data": "{}"})
     model = RecurrentTD3.load(sb3_path, device="cpu", trust_pickle=True)
     for read in (RecurrentTD3.load, model.set_parameters):
-        with pytest.raises(ModelFileError, match=rf"evil\.zip: found the pickled entry '{entry}'; expected none, or"):
+        with pytest.raises(ModelFileError, match=rf"evil\.zip: got the pickled entry '{entry}'; expected none, or"):
             read(evil)
     assert not marker.exists()
     if save is torch_saved:
@@ -334,7 +334,7 @@ def test_settings_made_to_run_code_are_refused_by_name_and_do_not_run(sb3_path, 
     with pytest.raises(ModelFileError) as caught:
         RecurrentTD3.load(evil)
     assert str(caught.value) == (
-        f"{evil}: found the pickled entry 'data: lr_schedule'; expected none, or trust_pickle=True for a file you trust"
+        f"{evil}: got the pickled entry 'data: lr_schedule'; expected none, or trust_pickle=True for a file you trust"
     )
     # A trusted file is not run either where nobody asks for the value, or where it is given.
     for key in ("ep_info_buffer", "seed"):
@@ -350,9 +350,9 @@ def test_unknown_entries_are_refused_even_in_a_trusted_file(sb3_path, tmp_path):
     for entry in ("extra.pkl", "critic_target.pth"):
         evil = rewrite(sb3_path, tmp_path / "evil.zip", **{entry: torch_saved(Payload(marker))})
         for trust in (False, True):
-            with pytest.raises(ModelFileError, match=rf"evil\.zip: found the entry '{entry}'; expected only "):
+            with pytest.raises(ModelFileError, match=rf"evil\.zip: got the entry '{entry}'; expected only "):
                 RecurrentTD3.load(evil, trust_pickle=trust)
-    with pytest.raises(ModelFileError, match=r"found variables in 'pytorch_variables\.pth'; expected none"):
+    with pytest.raises(ModelFileError, match=r"got variables in 'pytorch_variables\.pth'; expected none"):
         RecurrentTD3.load(
             rewrite(sb3_path, evil, **{"pytorch_variables.pth": torch_saved({"a": torch.ones(1)})}), trust_pickle=True
         )
@@ -385,17 +385,15 @@ def test_broken_files_of_stable_baselines3_are_refused(sb3_path, tmp_path):
         file = (rewrite if is_entry else with_data)(sb3_path, tmp_path / "x.zip", **changes)
         with pytest.raises(ModelFileError) as caught:
             RecurrentTD3.load(file, device="cpu", trust_pickle=True)
-        assert f"x.zip: found {message}" in str(caught.value)
+        assert f"x.zip: got {message}" in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
 def test_a_model_of_another_algorithm_is_refused(tmp_path):
     TD3("MlpPolicy", "Pendulum-v1", device="cpu", policy_kwargs={"net_arch": [4]}).save(tmp_path / "td3.zip")
-    with pytest.raises(ModelFileError, match=r"td3\.zip: found the pickled entry 'data: policy_class'"):
+    with pytest.raises(ModelFileError, match=r"td3\.zip: got the pickled entry 'data: policy_class'"):
         RecurrentTD3.load(tmp_path / "td3.zip")
-    with pytest.raises(
-        ModelFileError, match=r"td3\.zip: found the policy 'TD3Policy'; expected one of MlpMemoryPolicy"
-    ):
+    with pytest.raises(ModelFileError, match=r"td3\.zip: got the policy 'TD3Policy'; expected one of MlpMemoryPolicy"):
         RecurrentTD3.load(tmp_path / "td3.zip", trust_pickle=True)
 
 
@@ -443,7 +441,7 @@ def test_other_versions_are_refused_with_the_ones_that_can_be_read(path, tmp_pat
     with pytest.raises(ModelFileError) as caught:
         RecurrentTD3.load(later)
     assert str(caught.value) == (
-        f"{later}: found format version {version!r}; expected a version from 1 to 2 (to read a later one, "
+        f"{later}: got format version {version!r}; expected a version from 1 to 2 (to read a later one, "
         "update adaptive_scan)"
     )
 
@@ -456,7 +454,7 @@ def test_truncated_files_are_refused(path, tmp_path, share):
     content = path.read_bytes()
     short = tmp_path / "short.zip"
     short.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ModelFileError, match=r"short\.zip: found no whole zip archive"):
+    with pytest.raises(ModelFileError, match=r"short\.zip: got no whole zip archive"):
         RecurrentTD3.load(short)
 
 
@@ -464,14 +462,14 @@ def test_a_flipped_bit_is_refused(path, tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "flipped.zip").write_bytes(content)
-    with pytest.raises(ModelFileError, match=r"flipped\.zip: found no whole zip archive"):
+    with pytest.raises(ModelFileError, match=r"flipped\.zip: got no whole zip archive"):
         RecurrentTD3.load(tmp_path / "flipped.zip")
 
 
 def test_files_that_hold_no_such_model_are_refused(path, tmp_path):
-    with pytest.raises(ModelFileError, match=r"nowhere\.zip: found No such file or directory"):
+    with pytest.raises(ModelFileError, match=r"nowhere\.zip: got No such file or directory"):
         RecurrentTD3.load(tmp_path / "nowhere")
-    with pytest.raises(ModelFileError, match="found no entry 'data'"):
+    with pytest.raises(ModelFileError, match="got no entry 'data'"):
         RecurrentTD3.load(rewrite(path, tmp_path / "x.zip", data=None))
     with zipfile.ZipFile(path) as archive:
         data = json.loads(archive.read("data"))
@@ -656,10 +654,10 @@ def test_parameters_of_another_network_are_refused(model, path, cue_envs):
     kwargs = {**SETTINGS["policy_kwargs"], "n_critics": 1}
     other = RecurrentTD3("MlpMemoryPolicy", cue_envs(2), device="cpu", **{**SETTINGS, "policy_kwargs": kwargs})
     with pytest.raises(
-        ModelFileError, match=r"policy\.zip: found unfitting parameters .*; expected those of its networks"
+        ModelFileError, match=r"policy\.zip: got unfitting parameters .*; expected those of its networks"
     ):
         other.set_parameters(path)
-    with pytest.raises(ModelFileError, match=r"nowhere\.zip: found No such file"):
+    with pytest.raises(ModelFileError, match=r"nowhere\.zip: got No such file"):
         other.set_parameters(path.with_name("nowhere"))
     weights = model.get_parameters()
     with pytest.raises(ValueError, match="Names of parameters do not match"):
@@ -708,7 +706,7 @@ def test_files_that_hold_no_policy_are_refused_and_do_not_run(path, tmp_path):
     marker, file = tmp_path / "ran", tmp_path / "policy.pt"
     for content in (torch_saved(Payload(marker)), pickle.dumps(Payload(marker)), path.read_bytes()):
         file.write_bytes(content)
-        with pytest.raises(TreeFileError, match=r"policy\.pt: found no readable tree"):
+        with pytest.raises(TreeFileError, match=r"policy\.pt: got no readable tree"):
             MemoryPolicy.load(file)
     assert not marker.exists()
     box = spaces.Box(-1, 1, (2,))
@@ -724,7 +722,7 @@ def test_files_that_hold_no_policy_are_refused_and_do_not_run(path, tmp_path):
         write_tree(file, changed)
         with pytest.raises(ModelFileError) as caught:
             MemoryPolicy.load(file)
-        assert f"policy.pt: found {message}" in str(caught.value)
+        assert f"policy.pt: got {message}" in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
@@ -782,9 +780,7 @@ def test_entries_that_grow_when_they_are_read_are_refused(path, tmp_path):
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in {**entries, "_format_version": bytes(50_000_000)}.items():
             archive.writestr(name, content)
-    with pytest.raises(
-        ModelFileError, match=r"bomb.zip: found the compressed entry '.*'; expected entries stored once"
-    ):
+    with pytest.raises(ModelFileError, match=r"bomb.zip: got the compressed entry '.*'; expected entries stored once"):
         RDPG.load(bomb)
 
 
@@ -793,7 +789,7 @@ def test_an_entry_that_stands_twice_is_refused(path, tmp_path):
     twice.write_bytes(path.read_bytes())
     with zipfile.ZipFile(twice, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("data", "{}")
-    with pytest.raises(ModelFileError, match=r"found the entry 'data' twice"):
+    with pytest.raises(ModelFileError, match=r"got the entry 'data' twice"):
         RDPG.load(twice)
 
 

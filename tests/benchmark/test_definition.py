@@ -135,7 +135,7 @@ def test_identity_does_not_depend_on_the_order_of_keys() -> None:
 def test_identity_needs_the_pictures_fingerprint() -> None:
     benchmark = make_benchmark()
     unknown = replace(benchmark, pictures=replace(benchmark.pictures, fingerprint=None))
-    with pytest.raises(ValueError, match="fingerprint of a is None; expected a resolved benchmark"):
+    with pytest.raises(ValueError, match="fingerprint of a: got None; expected a resolved benchmark"):
         _ = unknown.identity
 
 
@@ -160,7 +160,7 @@ def test_an_unknown_key_is_refused_by_name(tmp_path: Path, place: tuple[Any, ...
     with pytest.raises(BenchmarkFileError) as error:
         Benchmark.read(tmp_path / "b.json")
     message = str(error.value)
-    assert message.startswith(f"{tmp_path / 'b.json'}: found ")
+    assert message.startswith(f"{tmp_path / 'b.json'}: got ")
     assert named in message
     assert "\n" not in message
 
@@ -168,15 +168,15 @@ def test_an_unknown_key_is_refused_by_name(tmp_path: Path, place: tuple[Any, ...
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("seeds", 0, "seeds is 0; expected a list"),
-        ("seeds", [0.5], "seeds[0] is 0.5; expected a whole number"),
-        ("seeds", [True], "seeds[0] is True; expected a whole number"),
-        ("pictures", [], "pictures is []; expected an object"),
-        ("pictures", {"n_crops": 0}, "pictures.n_crops is 0; expected at least 1"),
-        ("pictures", {"imaging": "nice"}, "pictures.imaging: found 'nice'; expected one of default, realistic"),
-        ("generator", {"learning_rate": "a"}, "generator.learning_rate is 'a'; expected a number"),
-        ("format", 9, "format is 9; expected 1"),
-        ("geometries", {}, "geometries: found nothing; expected geometries of one field"),
+        ("seeds", 0, "seeds: got 0; expected a list"),
+        ("seeds", [0.5], "seeds[0]: got 0.5; expected a whole number"),
+        ("seeds", [True], "seeds[0]: got True; expected a whole number"),
+        ("pictures", [], "pictures: got []; expected an object"),
+        ("pictures", {"n_crops": 0}, "pictures.n_crops: got 0; expected at least 1"),
+        ("pictures", {"imaging": "nice"}, "pictures.imaging: got 'nice'; expected one of default, realistic"),
+        ("generator", {"learning_rate": "a"}, "generator.learning_rate: got 'a'; expected a number"),
+        ("format", 9, "format: got 9; expected 1"),
+        ("geometries", {}, "geometries: got nothing; expected geometries of one field"),
     ],
 )
 def test_a_bad_value_is_named(tmp_path: Path, key: str, value: Any, message: str) -> None:
@@ -184,7 +184,7 @@ def test_a_bad_value_is_named(tmp_path: Path, key: str, value: Any, message: str
     (tmp_path / "b.json").write_text(json.dumps(content))
     with pytest.raises(BenchmarkFileError) as error:
         Benchmark.read(tmp_path / "b.json")
-    assert str(error.value) == f"{tmp_path / 'b.json'}: found {message}"
+    assert str(error.value) == f"{tmp_path / 'b.json'}: got {message}"
 
 
 def test_a_missing_key_is_named() -> None:
@@ -197,7 +197,7 @@ def test_a_missing_key_is_named() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{", "1"])
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "b.json").write_text(text)
-    with pytest.raises(BenchmarkFileError, match=r"b\.json: found "):
+    with pytest.raises(BenchmarkFileError, match=r"b\.json: got "):
         Benchmark.read(tmp_path / "b.json")
     with pytest.raises(BenchmarkFileError, match="No such file"):
         Benchmark.read(tmp_path / "none.json")
@@ -206,34 +206,37 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"seeds": (0, 5)}, r"seeds: found \[0, 5\]; expected .* no two of one fold"),
-        ({"seeds": ()}, "seeds: found"),
-        ({"reference": "raster"}, "reference: found 'raster'; expected one of spiral, greedy, held"),
-        ({"factorial": ("raster",)}, "factorial: found 'raster'"),
-        ({"completers": ("shared+",)}, r"completers: found 'shared\+'; expected 'shared'"),
-        ({"completers": ("cubic",)}, "completers: found 'cubic'; expected one of shared, own"),
-        ({"completers": ("linear", "linear")}, "completers: found 'linear' twice"),
-        ({"completers": ()}, "completers: found nothing"),
-        ({"completers": ("own",)}, "completers: found 'own' alone; expected at least one beside it"),
-        ({"factorial": ("held",)}, "factorial: found 'held'; expected one of spiral, greedy"),
+        ({"seeds": (0, 5)}, r"seeds: got \[0, 5\]; expected .* no two of one fold"),
+        ({"seeds": ()}, "seeds: got"),
+        ({"reference": "raster"}, "reference: got 'raster'; expected one of spiral, greedy, held"),
+        ({"factorial": ("raster",)}, "factorial: got 'raster'"),
+        ({"completers": ("shared+",)}, r"completers: got 'shared\+'; expected 'shared'"),
+        ({"completers": ("cubic",)}, "completers: got 'cubic'; expected one of shared, own"),
+        ({"completers": ("linear", "linear")}, "completers: got 'linear' twice"),
+        ({"completers": ()}, "completers: got nothing"),
+        ({"completers": ("own",)}, "completers: got 'own' alone; expected at least one beside it"),
+        ({"factorial": ("held",)}, "factorial: got 'held'; expected one of spiral, greedy"),
         (
             {
                 "scans": (ScanEntry("spiral", "static"), ScanEntry("peeks", "look_ahead_oracle")),
                 "factorial": ("peeks",),
             },
-            "factorial: found 'peeks'; expected one of spiral",
+            "factorial: got 'peeks'; expected one of spiral",
         ),
-        ({"budgets": {"1/16": {"path_length": -1.0}}}, r"budgets\['1/16'\].path_length is -1.0; expected more than 0"),
-        ({"budgets": {"1/16": {"scan_time": float("nan")}}}, "scan_time is nan; expected more than 0"),
-        ({"pictures": PictureSettings(pixel_size=0.5), "budgets": {"1/16": {"electrons": 0.0}}}, "electrons is 0.0"),
-        ({"acquisition": "mine"}, "acquisition: found 'mine'"),
-        ({"budgets": {"1/4": {}}}, "budgets: found '1/4'"),
-        ({"budgets": {"1/16": {"time": 1.0}}}, "found 'time'; expected one of electrons, scan_time, path_length"),
-        ({"geometries": {"a": ScanGeometry(16), "b": ScanGeometry(32)}}, r"found fields of \[16, 32\] px"),
-        ({"scans": (ScanEntry("spiral", "static"), ScanEntry("spiral", "tuned"))}, "scans: found 'spiral' twice"),
+        (
+            {"budgets": {"1/16": {"path_length": -1.0}}},
+            r"budgets\['1/16'\].path_length: got -1.0; expected more than 0",
+        ),
+        ({"budgets": {"1/16": {"scan_time": float("nan")}}}, "scan_time: got nan; expected more than 0"),
+        ({"pictures": PictureSettings(pixel_size=0.5), "budgets": {"1/16": {"electrons": 0.0}}}, "electrons: got 0.0"),
+        ({"acquisition": "mine"}, "acquisition: got 'mine'"),
+        ({"budgets": {"1/4": {}}}, "budgets: got '1/4'"),
+        ({"budgets": {"1/16": {"time": 1.0}}}, "got 'time'; expected one of electrons, scan_time, path_length"),
+        ({"geometries": {"a": ScanGeometry(16), "b": ScanGeometry(32)}}, r"got fields of \[16, 32\] px"),
+        ({"scans": (ScanEntry("spiral", "static"), ScanEntry("spiral", "tuned"))}, "scans: got 'spiral' twice"),
         (
             {"scans": (ScanEntry("spiral", "control", {"of": "later"}), ScanEntry("later", "static"))},
-            "scan 'spiral': found 'of' 'later'; expected a scan that stands before it",
+            "scan 'spiral': got 'of' 'later'; expected a scan that stands before it",
         ),
     ],
 )

@@ -62,7 +62,7 @@ def test_shares() -> None:
 @pytest.mark.parametrize(("n_folds", "n_groups"), [(2, 3), (3, 2), (5, 4)])
 def test_too_few_groups_are_refused(n_folds: int, n_groups: int) -> None:
     groups = [f"g{i}" for i in range(n_groups)]
-    expected = rf"found {n_groups} group\(s\) of micrographs for {n_folds} folds; expected at least {n_groups + 1}"
+    expected = rf"got {n_groups} group\(s\) of micrographs for {n_folds} folds; expected at least {n_groups + 1}"
     with pytest.raises(ValueError, match=expected):
         make_fold(groups, 0, n_folds=n_folds)
     make_fold([*groups, "one more"], 0, n_folds=n_folds)

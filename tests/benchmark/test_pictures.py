@@ -88,11 +88,11 @@ def test_the_fingerprint_is_that_of_pictures_groups_and_content(folder: Path, tm
     for old, new in ((",b,", ",c,"), ("nanoparticles", "lattice")):
         before = table.read_text()
         table.write_text(before.replace(old, new))
-        with pytest.raises(ValueError, match=r"found other pictures or groups at .*; expected those with"):
+        with pytest.raises(ValueError, match=r"got other pictures or groups at .*; expected those with"):
             open_pictures(replace(resolved, pictures=settings))
         table.write_text(before)
     np.save(moved / "0.npy", np.zeros((40, 50), np.float32) + np.eye(40, 50, dtype=np.float32))
-    with pytest.raises(ValueError, match="found other pictures"):
+    with pytest.raises(ValueError, match="got other pictures"):
         open_pictures(replace(resolved, pictures=settings))
 
 

@@ -92,7 +92,7 @@ def test_best_static_scan_is_the_one_that_validation_chose() -> None:
         {"1/23": "raster"},
         {"1/23": "validation"},
     )
-    with pytest.raises(ValueError, match="the best static scan of 1/23 is 'lissajous'; expected one with rows"):
+    with pytest.raises(ValueError, match="the best static scan of 1/23: got 'lissajous'; expected one with rows"):
         best_static(results_of(losses, best_static={"1/23": "lissajous"}))
 
 
@@ -129,7 +129,7 @@ def test_best_classical_completer_is_one_for_all_scans_that_compete() -> None:
 
 def test_reference_must_have_rows() -> None:
     results = results_of({("spiral", "shared"): 1.0}, reference="raster")
-    with pytest.raises(ValueError, match="reference is 'raster'; expected one of spiral"):
+    with pytest.raises(ValueError, match="reference: got 'raster'; expected one of spiral"):
         reference_scan(results, load_losses(results.rows))
 
 

@@ -383,9 +383,9 @@ def test_a_dense_raster_keeps_to_the_limits_as_well(tmp_path: Path, monkeypatch:
     [
         (
             {"scan_time": 1e-9},
-            r"budgets\['1/16'\].scan_time is 1e-09 s; expected at least .* for which the probe dwells",
+            r"budgets\['1/16'\].scan_time: got 1e-09 s; expected at least .* for which the probe dwells",
         ),
-        ({"electrons": 10.0}, r"budgets\['1/16'\].electrons is 10; expected at least .*, those of the dose"),
+        ({"electrons": 10.0}, r"budgets\['1/16'\].electrons: got 10; expected at least .*, those of the dose"),
     ],
 )
 def test_budgets_that_no_scan_keeps_are_refused_at_the_start(
@@ -407,9 +407,7 @@ def test_a_scan_that_turns_out_not_to_compete_is_refused_in_the_factorial(tmp_pa
         return replace(cell.find_contender("spiral"), role="control")
 
     scans = (*SMALL.scans, ScanEntry("mine", "own kind"))
-    with pytest.raises(
-        ValueError, match="factorial: found 'mine', of the role 'control'; expected static and adaptive"
-    ):
+    with pytest.raises(ValueError, match="factorial: got 'mine', of the role 'control'; expected static and adaptive"):
         run(replace(SMALL, scans=scans, factorial=("mine",)), tmp_path / "run", makers={"own kind": make})
     assert not list((tmp_path / "run").rglob("scans.npz"))
 
@@ -417,9 +415,7 @@ def test_a_scan_that_turns_out_not_to_compete_is_refused_in_the_factorial(tmp_pa
 def test_other_crops_need_other_groups_in_every_fold(tmp_path: Path) -> None:
     other = ScanEntry("other", "control", {"of": "greedy", "control": "other_crop"})
     few = replace(SMALL, pictures=replace(SMALL.pictures, n_crops=5), seeds=(0, 2), **scans_with(other))
-    with pytest.raises(
-        ValueError, match="scan 'other': found one group in the test fold of seed 2; expected at least 2"
-    ):
+    with pytest.raises(ValueError, match="scan 'other': got one group in the test fold of seed 2; expected at least 2"):
         run(few, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     complete_benchmark(replace(few, seeds=(0, 1)))
@@ -429,9 +425,7 @@ def test_kinds_of_commands_are_named_before_pictures_are_drawn(monkeypatch: pyte
     from adaptive_scan.benchmark.presets import preset_benchmark
 
     monkeypatch.setattr(running, "open_pictures", lambda benchmark: pytest.fail("expected no picture to be drawn"))
-    with pytest.raises(
-        ValueError, match=r"found kind 'rdpg'; expected .* adaptive_scan\.commands\.benchmarking\.MAKERS"
-    ):
+    with pytest.raises(ValueError, match=r"got kind 'rdpg'; expected .* adaptive_scan\.commands\.compare\.MAKERS"):
         run(preset_benchmark("full"), tmp_path / "run")
 
 
@@ -502,37 +496,37 @@ def test_a_path_is_learned_from_a_tuned_one_and_an_actor_starts_there(tmp_path: 
 
 def test_an_actor_starts_from_learned_paths_only(tmp_path: Path) -> None:
     scans = (*SMALL.scans, ScanEntry("actor", "pathwise", {"of": "spiral"}))
-    with pytest.raises(ValueError, match="scan 'actor' at '1/16': found 'of' 'spiral'; expected a learned path"):
+    with pytest.raises(ValueError, match="scan 'actor' at '1/16': got 'of' 'spiral'; expected a learned path"):
         run(replace(SMALL, scans=scans), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_of_another_benchmark_is_refused(tmp_path: Path) -> None:
     run(SMALL, tmp_path / "run")
-    with pytest.raises(ValueError, match=r"found a run of the identity .*; expected one of this benchmark"):
+    with pytest.raises(ValueError, match=r"got a run of the identity .*; expected one of this benchmark"):
         run(replace(SMALL, reference="again"), tmp_path / "run")
     run(replace(SMALL, name="another name", n_examples=3), tmp_path / "run")
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "letter.txt").touch()
-    with pytest.raises(ValueError, match="found a folder with files in it; expected a new folder"):
+    with pytest.raises(ValueError, match="got a folder with files in it; expected a new folder"):
         run(SMALL, tmp_path / "used")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scans": (*SMALL.scans, ScanEntry("a", "nice"))}, "scan 'a': found kind 'nice'; expected one of static"),
+        ({"scans": (*SMALL.scans, ScanEntry("a", "nice"))}, "scan 'a': got kind 'nice'; expected one of static"),
         (
             {"scans": (*SMALL.scans, ScanEntry("a", "static", {"familly": "grid"}))},
-            "scan 'a': found the unknown setting 'familly'; expected some of family",
+            "scan 'a': got the unknown setting 'familly'; expected some of family",
         ),
-        ({"scans": (*SMALL.scans, ScanEntry("a", "tuned"))}, "scan 'a': found no setting 'family'; expected it"),
+        ({"scans": (*SMALL.scans, ScanEntry("a", "tuned"))}, "scan 'a': got no setting 'family'; expected it"),
         (
             {"scans": (*SMALL.scans, ScanEntry("a", "coverage_greedy", {"n_heads": 3}))},
             "unknown setting 'n_heads'; expected some of n_headings",
         ),
-        ({"completers": ("some:thing",)}, "found 'some:thing' and nothing that makes it"),
-        ({"pictures": PictureSettings(n_crops=2)}, r"found 2 group\(s\) of micrographs for 3 folds"),
+        ({"completers": ("some:thing",)}, "got 'some:thing' and nothing that makes it"),
+        ({"pictures": PictureSettings(n_crops=2)}, r"got 2 group\(s\) of micrographs for 3 folds"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_is_made(
@@ -550,59 +544,65 @@ def scans_with(*entries: ScanEntry) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([ScanEntry("a", "static", {"family": "grit"})], "scan 'a' at '1/16': family: found 'grit'; expected one of"),
-        ([ScanEntry("a", "static", {"n_positions": "2"})], "scan 'a': n_positions is '2'; expected a whole number"),
+        ([ScanEntry("a", "static", {"family": "grit"})], "scan 'a' at '1/16': family: got 'grit'; expected one of"),
+        ([ScanEntry("a", "static", {"n_positions": "2"})], "scan 'a': n_positions: got '2'; expected a whole number"),
         (
             [ScanEntry("a", "static", {"family": "filling_path", "n_positions": 3})],
-            "scan 'a' at '1/16': n_positions is 3; expected a divisor of the dose, 16",
+            "scan 'a' at '1/16': n_positions: got 3; expected a divisor of the dose, 16",
         ),
-        ([ScanEntry("a", "tuned", {"family": "grid"})], "scan 'a' at '1/16': family: found 'grid'; expected one of"),
-        ([ScanEntry("a", "tuned", {"family": "raster", "n_most": 0})], "n_most is 0; expected at least 1"),
+        ([ScanEntry("a", "tuned", {"family": "grid"})], "scan 'a' at '1/16': family: got 'grid'; expected one of"),
+        ([ScanEntry("a", "tuned", {"family": "raster", "n_most": 0})], "n_most: got 0; expected at least 1"),
         (
             [ScanEntry("a", "learned_path", {"n_updates": -1})],
-            "scan 'a' at '1/16': n_updates is -1; expected 0 or more",
+            "scan 'a' at '1/16': n_updates: got -1; expected 0 or more",
         ),
-        ([ScanEntry("a", "learned_path", {"n_updates": True})], "scan 'a': n_updates is True; expected a whole number"),
+        (
+            [ScanEntry("a", "learned_path", {"n_updates": True})],
+            "scan 'a': n_updates: got True; expected a whole number",
+        ),
         (
             [ScanEntry("a", "learned_path", {"completer": "linear"})],
-            "scan 'a': completer: found 'linear'; expected one",
+            "scan 'a': completer: got 'linear'; expected one",
         ),
-        ([ScanEntry("a", "learned_path", {"n_positions": 5})], "n_positions is 5; expected a divisor of the dose, 16"),
-        ([ScanEntry("a", "pathwise", {"n_together": 0})], "scan 'a' at '1/16': n_together is 0; expected at least 1"),
-        ([ScanEntry("a", "pathwise", {"of": "again"})], "found 'of' 'again'; expected a learned path"),
+        (
+            [ScanEntry("a", "learned_path", {"n_positions": 5})],
+            "n_positions: got 5; expected a divisor of the dose, 16",
+        ),
+        ([ScanEntry("a", "pathwise", {"n_together": 0})], "scan 'a' at '1/16': n_together: got 0; expected at least 1"),
+        ([ScanEntry("a", "pathwise", {"of": "again"})], "got 'of' 'again'; expected a learned path"),
         (
             [ScanEntry("g", "coverage_greedy"), ScanEntry("a", "learned_path", {"of": "g"})],
-            "found 'of' 'g' of kind 'coverage_greedy'; expected a static or a tuned scan",
+            "got 'of' 'g' of kind 'coverage_greedy'; expected a static or a tuned scan",
         ),
-        ([ScanEntry("a", "learned_path", {"of": "again", "n_positions": 2})], "n_positions is 2 beside 'of'"),
+        ([ScanEntry("a", "learned_path", {"of": "again", "n_positions": 2})], "n_positions: got 2 beside 'of'"),
         (
             [ScanEntry("p", "learned_path", {"n_positions": 2}), ScanEntry("a", "pathwise", {"of": "p"})],
-            "scan 'a' at '1/16': n_positions is None; expected that of 'p', 2",
+            "scan 'a' at '1/16': n_positions: got None; expected that of 'p', 2",
         ),
         (
             [ScanEntry("a", "coverage_greedy", {"widest_turn": 9})],
-            "widest_turn is 9.0; expected more than 0 and at most",
+            "widest_turn: got 9.0; expected more than 0 and at most",
         ),
         ([ScanEntry("a", "variance_greedy", {"exploration": -1})], "scan 'a' at '1/16': exploration"),
         ([ScanEntry("a", "gradient_following", {"completer": "cubic"})], "scan 'a' at '1/16': .*'cubic'; expected"),
-        ([ScanEntry("a", "look_ahead_oracle", {"n_headings": 0})], "scan 'a' at '1/16': n_headings is 0; expected"),
-        ([ScanEntry("a", "control", {"of": "greedy", "control": "late"})], "scan 'a': control: found 'late'; expected"),
+        ([ScanEntry("a", "look_ahead_oracle", {"n_headings": 0})], "scan 'a' at '1/16': n_headings: got 0; expected"),
+        ([ScanEntry("a", "control", {"of": "greedy", "control": "late"})], "scan 'a': control: got 'late'; expected"),
         (
             [ScanEntry("a", "control", {"of": "spiral", "control": "constant"})],
-            "scan 'a' at '1/16': found 'of' 'spiral', of the kind 'static'; expected an adaptive scan",
+            "scan 'a' at '1/16': got 'of' 'spiral', of the kind 'static'; expected an adaptive scan",
         ),
         (
             [ScanEntry("a", "control", {"of": "greedy", "control": "delayed", "n_segments": 0})],
-            "scan 'a' at '1/16': n_segments is 0; expected a delay",
+            "scan 'a' at '1/16': n_segments: got 0; expected a delay",
         ),
         (
             [ScanEntry("a", "control", {"of": "greedy", "control": "constant", "n_segments": 1})],
-            "scan 'a': found the setting 'n_segments' of the control 'constant'; expected some of of, control, value",
+            "scan 'a': got the setting 'n_segments' of the control 'constant'; expected some of of, control, value",
         ),
         ([ScanEntry("a", "dense")], "scan 'a' at '1/16': .*; expected"),
         (
             [ScanEntry("a", "control", {"of": "greedy", "control": "constant", "value": float("nan")})],
-            "scan 'a': found settings that no JSON has",
+            "scan 'a': got settings that no JSON has",
         ),
     ],
 )
@@ -618,7 +618,7 @@ def test_values_of_settings_are_refused_before_anything_is_made(
 
 def test_denoisers_are_known(tmp_path: Path) -> None:
     noisy = replace(SMALL, acquisition="low-dose", **scans_with(ScanEntry("a", "dense", {"methods": ["magic"]})))
-    with pytest.raises(ValueError, match="scan 'a' at '1/16': methods: found 'magic'; expected one of none, gaussian"):
+    with pytest.raises(ValueError, match="scan 'a' at '1/16': methods: got 'magic'; expected one of none, gaussian"):
         run(noisy, tmp_path / "run")
 
 
@@ -637,7 +637,7 @@ def test_defaults_count_in_the_identity_and_are_in_the_files(tmp_path: Path) -> 
     assert Benchmark.read(tmp_path / "run" / "benchmark.json").scans[-1].settings == {"pitch": 2}
     said = replace(SMALL, scans=(*SMALL.scans, ScanEntry("mine", "own kind", {"pitch": 2})))
     assert run(said, tmp_path / "run", makers={"own kind": KeywordMaker(make)}).identity == results.identity
-    with pytest.raises(ValueError, match="found a run of the identity"):
+    with pytest.raises(ValueError, match="got a run of the identity"):
         run(silent, tmp_path / "run", makers={"own kind": KeywordMaker(changed)})
     content = benchmark_content(results.description)
     assert Benchmark.from_dict(content).identity == results.identity
@@ -729,17 +729,17 @@ def test_ones_own_completer_takes_part(tmp_path: Path) -> None:
 
 
 def test_results_that_are_not_whole_are_refused(finished: tuple[Results, Path], tmp_path: Path) -> None:
-    with pytest.raises(ResultsFileError, match=r"results\.json: found No such file"):
+    with pytest.raises(ResultsFileError, match=r"results\.json: got No such file"):
         load_results(tmp_path)
     folder = tmp_path / "copy"
     shutil.copytree(finished[1], folder)
     content = json.loads((folder / "results.json").read_text())
     (folder / "results.json").write_text(json.dumps({**content, "identity": "1" * 64}))
-    with pytest.raises(ResultsFileError, match=r"results\.parquet: found rows of the identity .*; expected those of"):
+    with pytest.raises(ResultsFileError, match=r"results\.parquet: got rows of the identity .*; expected those of"):
         load_results(folder)
     (folder / "results.json").write_text(json.dumps(content))
     (folder / "results.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ResultsFileError, match=r"results\.parquet: found no rows"):
+    with pytest.raises(ResultsFileError, match=r"results\.parquet: got no rows"):
         load_results(folder)
 
 

@@ -201,17 +201,17 @@ def test_no_more_candidates_than_allowed(n_most: int, name: str) -> None:
 
 def test_nonsense_is_refused(rng: np.random.Generator) -> None:
     completer = make_completer("nearest")
-    with pytest.raises(ValueError, match="family is 'circle'; expected one of"):
+    with pytest.raises(ValueError, match="family: got 'circle'; expected one of"):
         tune_static("circle", GEOMETRY, smooth_crops(rng, 1), completer)
     with pytest.raises(ValueError, match=r"validation crops have shape \(1, 24, 24\); expected \(n_crops, 32, 32\)"):
         tune_static("raster", GEOMETRY, smooth_crops(rng, 1, 24), completer)
-    with pytest.raises(ValueError, match="mean loss on the validation crops is nan; expected a finite one"):
+    with pytest.raises(ValueError, match="mean loss on the validation crops: got nan; expected a finite one"):
         tune_static("raster", GEOMETRY, smooth_crops(rng, 1), lambda scans: scans[:, :1] * math.nan)
-    with pytest.raises(ValueError, match="n_most is 0; expected at least 1"):
+    with pytest.raises(ValueError, match="n_most: got 0; expected at least 1"):
         tune_static("raster", GEOMETRY, smooth_crops(rng, 1), completer, n_most=0)
-    with pytest.raises(ValueError, match=r"parameters of 'spiral' are \['spacing'\]; expected \['phase', 'spacing'\]"):
+    with pytest.raises(ValueError, match=r"parameters of 'spiral': got \['spacing'\]; expected \['phase', 'spacing'\]"):
         tuned_positions("spiral", {"spacing": 1.0}, GEOMETRY)
-    with pytest.raises(ValueError, match="spacing of 'spiral' is 'wide'; expected a number"):
+    with pytest.raises(ValueError, match="spacing of 'spiral': got 'wide'; expected a number"):
         tuned_positions("spiral", {"spacing": "wide", "phase": 0.0}, GEOMETRY)  # type: ignore[dict-item]
     with pytest.raises(ValueError, match=r"tuned scan has \['family'\]; expected"):
         TunedScan.from_dict({"family": "spiral"})

@@ -50,16 +50,16 @@ def empty(folder: Path) -> None:
 CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "corrupted": (
         corrupted,
-        "{}/scan.tif: found a truncated file: page 0 ends at byte ",
+        "{}/scan.tif: got a truncated file: page 0 ends at byte ",
     ),
-    "damaged inside": (damaged_inside, "{}/scan.tif: found damaged or truncated data ("),
+    "damaged inside": (damaged_inside, "{}/scan.tif: got damaged or truncated data ("),
     "colour PNG": (
         colour_png,
-        "{}/scan.tif: found PNG data; expected a picture in the format of the suffix .tif",
+        "{}/scan.tif: got PNG data; expected a picture in the format of the suffix .tif",
     ),
-    "all NaN": (all_nan, "{}/scan.tif: found no finite value; expected a picture with finite values"),
-    "small": (small, "{}/scan.tif: found a picture of 20 x 20 px; expected sides of at least 32 px for the crop"),
-    "empty folder": (empty, "{}: found no micrograph files, an empty folder; expected files with one of the suffixes"),
+    "all NaN": (all_nan, "{}/scan.tif: got no finite value; expected a picture with finite values"),
+    "small": (small, "{}/scan.tif: got a picture of 20 x 20 px; expected sides of at least 32 px for the crop"),
+    "empty folder": (empty, "{}: got no micrograph files, an empty folder; expected files with one of the suffixes"),
 }
 WITH_CROPS_OF_32 = ("--data.downsample", "2")
 Command = Callable[..., int]
@@ -134,7 +134,7 @@ def test_nothing_left_is_said_with_the_first_reason(
 ) -> None:
     all_nan(tmp_path)
     assert train(*tiny_run, "--micrographs", tmp_path, "--skip-bad", "--out", tmp_path / "run") == 2
-    assert "found no readable micrograph (1 skipped, the first: " in complaint()
+    assert "got no readable micrograph (1 skipped, the first: " in complaint()
 
 
 def test_a_single_micrograph_says_what_to_do(
@@ -147,7 +147,7 @@ def test_a_single_micrograph_says_what_to_do(
     pictures = write_micrographs(tmp_path / "pictures", n=1)
     assert train(*tiny_run, "--micrographs", pictures, "--out", tmp_path / "run") == 2
     assert complaint() == (
-        f"error: {pictures}: found one micrograph; expected at least two groups, one of them to hold out"
+        f"error: {pictures}: got one micrograph; expected at least two groups, one of them to hold out"
         " (add a micrograph of another area, or cut this one into two files)"
     )
     assert not (tmp_path / "run").exists()
@@ -162,7 +162,7 @@ def test_what_is_there_stays(
     note.parent.mkdir(exist_ok=True)
     note.write_text("mine")
     assert train(*tiny_run, "--out", out) == 2
-    assert complaint() == (f"error: {out}: found something there already; expected a new or empty folder (or --resume)")
+    assert complaint() == (f"error: {out}: got something there already; expected a new or empty folder (or --resume)")
     assert note.read_text() == "mine"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [note]
 
@@ -175,9 +175,9 @@ def test_what_is_there_stays(
             "geometry.image_size: got 18 px; expected a multiple of",
         ),
         (("--generator.static-scans", "spiral", "foo"), "generator.static_scans: got 'foo'; expected some of"),
-        (("--geometry.start", "90", "2"), "geometry: start is"),
+        (("--geometry.start", "90", "2"), "geometry: start: got"),
         (("--groups", "missing.csv", "--micrographs", "."), "."),
-        (("--micrographs", "missing"), "missing: found nothing there; expected a file of micrographs"),
+        (("--micrographs", "missing"), "missing: got nothing there; expected a file of micrographs"),
     ],
 )
 def test_settings_that_do_not_go_together_end_in_one_line(

@@ -61,7 +61,7 @@ def test_it_leaves_a_calibrated_head_a_report_and_a_figure_and_the_same_seed_rep
     said = capsys.readouterr().out
     assert calibration_table(report) in said
     assert f"written: {', '.join(str(tmp_path / 'b' / name) for name in FILES)}" in said
-    with pytest.raises(GeneratorFileError, match="found an error head of a completer with the hash"):
+    with pytest.raises(GeneratorFileError, match="got an error head of a completer with the hash"):
         load_error_head(tmp_path / "a" / "uncertainty.safetensors", UNetGenerator())
 
 
@@ -90,7 +90,7 @@ def test_a_generator_trained_alone_on_micrographs_gets_a_head_too_wherever_they_
 
     assert calibrate("--run", run, "--micrographs", other, "--out", tmp_path / "none", *FEW) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line == f"error: {run}: found other pictures than the run was trained on; expected the same ones"
+    assert line == f"error: {run}: got other pictures than the run was trained on; expected the same ones"
     assert not (tmp_path / "none").exists()
 
 
@@ -124,7 +124,7 @@ def test_held_out_crops_of_one_group_cannot_be_halved(
     procedural_test_crops = building.procedural_test_crops
     monkeypatch.setattr(building, "procedural_test_crops", of_one_group)
     assert calibrate("--run", finished_run, "--out", tmp_path / "made", *FEW) == 2
-    assert complaint().startswith("error: run: found held-out crops of one group, 'one'; expected at least two groups")
+    assert complaint().startswith("error: run: got held-out crops of one group, 'one'; expected at least two groups")
     assert not (tmp_path / "made").exists()
 
 
@@ -133,7 +133,7 @@ def test_a_folder_that_has_something_in_it_is_left_as_it_is(
 ) -> None:
     (tmp_path / "calibration.json").write_text("mine")
     assert calibrate("--run", finished_run, "--out", tmp_path, *FEW) == 2
-    assert complaint() == f"error: {tmp_path}: found something there already; expected a new or empty folder"
+    assert complaint() == f"error: {tmp_path}: got something there already; expected a new or empty folder"
     assert (tmp_path / "calibration.json").read_text() == "mine"
 
 
@@ -144,7 +144,7 @@ def test_a_folder_that_has_something_in_it_is_left_as_it_is(
         (("--seed", -1), "seed: got -1; expected a number of at least 0"),
         (("--beta", 2), "beta: got 2.0; expected between 0 and 1"),
         (("--learning-rate", 0), "learning_rate: got 0.0; expected a positive number"),
-        (("--run", "nowhere"), "nowhere: found no such folder; expected a run folder"),
+        (("--run", "nowhere"), "nowhere: got no such folder; expected a run folder"),
         (("--micrographs", "pictures"), "micrographs: got pictures for a run on procedural crops; expected none"),
     ],
 )
@@ -164,7 +164,7 @@ def test_bad_requests_end_in_one_line(
 def test_a_run_without_a_generator_is_refused(finished_run: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((finished_run / "config.json").read_bytes())
     (tmp_path / "manifest.json").write_bytes((finished_run / "manifest.json").read_bytes())
-    with pytest.raises(InputError, match=r"found no policy\.zip yet; expected a run that has reached its first"):
+    with pytest.raises(InputError, match=r"got no policy\.zip yet; expected a run that has reached its first"):
         load_generator_run(tmp_path, torch.device("cpu"))
 
 

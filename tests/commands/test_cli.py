@@ -72,7 +72,7 @@ def test_scans_are_words() -> None:
         ("--data.test-fraction 1", "data: test_fraction: got 1.0; expected between 0 and 1 (see train_rdpg --help)"),
         (
             "--geometry.n-segments 0",
-            "geometry: n_segments is 0; expected an integer of at least 1 (see train_rdpg --help)",
+            "geometry: n_segments: got 0; expected an integer of at least 1 (see train_rdpg --help)",
         ),
         ("--geometry.n-segments 1", "geometry.n_segments: got 1; expected at least 2 (see train_rdpg --help)"),
         (
@@ -81,7 +81,7 @@ def test_scans_are_words() -> None:
             " would never be completed (see train_rdpg --help)",
         ),
         ("--preset slow", "preset: got 'slow'; expected one of quick, ede96"),
-        ("--resume nowhere", "nowhere: found no such folder; expected a run folder"),
+        ("--resume nowhere", "nowhere: got no such folder; expected a run folder"),
     ],
 )
 def test_refused_lines_are_one_line(line: str, message: str) -> None:
@@ -98,7 +98,7 @@ def test_complaints_are_one_line_in_a_terminal_without_line_drawing() -> None:
         text=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
-    complaint = "geometry: start is (90.0, 2.0); expected (row, column) inside [0, 47] px (see train_rdpg --help)"
+    complaint = "geometry: start: got (90.0, 2.0); expected (row, column) inside [0, 47] px (see train_rdpg --help)"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {complaint}\n")
 
 
@@ -109,7 +109,7 @@ def test_a_choice_names_the_choices() -> None:
 
 @pytest.mark.parametrize("line", ["", "--run r --scans", "--run r --scans spiral foo", "--run r --seed -1"])
 def test_comparisons_are_checked_before_anything_is_loaded(line: str) -> None:
-    with pytest.raises(InputError, match=r"^(Missing .*--run|scans: found|seed: got)"):
+    with pytest.raises(InputError, match=r"^(Missing .*--run|scans: got|seed: got)"):
         parse_comparison(line.split())
 
 
@@ -144,14 +144,14 @@ def test_a_resumed_run_keeps_its_settings(run_folder: Path) -> None:
 def test_a_resumed_run_takes_no_other_settings(run_folder: Path, line: str, option: str) -> None:
     with pytest.raises(InputError) as raised:
         parse_training(["--resume", str(run_folder), *line.split()])
-    assert str(raised.value) == f"--{option}: found it beside --resume; expected the run's own settings to stand"
+    assert str(raised.value) == f"--{option}: got it beside --resume; expected the run's own settings to stand"
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"a": 1}', "{"])
 def test_a_foreign_folder_is_refused(tmp_path: Path, content: str) -> None:
     if content:
         (tmp_path / "config.json").write_text(content)
-    with pytest.raises(InputError, match=r"config\.json: found .*; expected the (file|settings)"):
+    with pytest.raises(InputError, match=r"config\.json: got .*; expected the (file|settings)"):
         parse_training(["--resume", str(tmp_path)])
 
 

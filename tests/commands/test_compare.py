@@ -76,7 +76,7 @@ def test_a_new_benchmark_is_complete(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert Benchmark.read(path).name == "quick"
     assert Benchmark.read(path).scans[0].settings == {"family": "spiral", "n_positions": None}
     assert compare("--new", path) == 2
-    assert "found something there already; expected a new file" in capsys.readouterr().err
+    assert "got something there already; expected a new file" in capsys.readouterr().err
 
 
 def test_a_new_benchmark_of_micrographs_knows_them(
@@ -90,7 +90,7 @@ def test_a_new_benchmark_of_micrographs_knows_them(
     assert benchmark.scans[-1].kind == "dense"
     few = write_micrographs(tmp_path / "few", n=4, side=70)
     assert compare("--new", tmp_path / "c.json", "--micrographs", few) == 2
-    assert complaint() == "error: found 4 group(s) of micrographs for 5 folds; expected at least 5"
+    assert complaint() == "error: got 4 group(s) of micrographs for 5 folds; expected at least 5"
     assert not (tmp_path / "c.json").exists()
 
 
@@ -136,7 +136,7 @@ def test_micrographs_may_lie_elsewhere_than_the_file_says(
     written.write(tmp_path / "b.json")
     assert compare(tmp_path / "b.json", "--out", tmp_path / "out") == 2
     assert complaint() == (
-        f"error: {pictures}: found no micrographs where the benchmark says; expected --micrographs PATH"
+        f"error: {pictures}: got no micrographs where the benchmark says; expected --micrographs PATH"
     )
     assert not (tmp_path / "out").exists()
     assert compare(tmp_path / "b.json", "--out", tmp_path / "out", "--micrographs", elsewhere) == 0
@@ -144,14 +144,14 @@ def test_micrographs_may_lie_elsewhere_than_the_file_says(
     capsys.readouterr()
     others = write_micrographs(tmp_path / "others", n=5, side=70)
     assert compare(tmp_path / "b.json", "--out", tmp_path / "other", "--micrographs", others) == 2
-    assert "found other pictures or groups at" in complaint()
+    assert "got other pictures or groups at" in complaint()
     assert compare(tmp_path / "b.json", "--out", tmp_path / "other", "--groups", "g.csv") == 2
-    assert complaint() == "error: --groups: found g.csv without --micrographs; expected both"
+    assert complaint() == "error: --groups: got g.csv without --micrographs; expected both"
 
 
 def test_pictures_that_are_made_have_no_place(file: Path, complaint: Callable[[], str]) -> None:
     assert compare(file, "--micrographs", "pictures") == 2
-    assert complaint() == ("error: --micrographs: found pictures; expected none, for this benchmark makes its pictures")
+    assert complaint() == ("error: --micrographs: got pictures; expected none, for this benchmark makes its pictures")
 
 
 def test_the_folder_is_named_after_the_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,15 +166,15 @@ def test_an_unknown_key_is_one_line(file: Path, complaint: Callable[[], str]) ->
     content["generator"]["n_layers"] = 3
     file.write_text(json.dumps(content))
     assert compare(file) == 2
-    assert complaint().startswith(f"error: {file}: found unknown key 'generator.n_layers'; expected some of kind, ")
+    assert complaint().startswith(f"error: {file}: got unknown key 'generator.n_layers'; expected some of kind, ")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["none.json"], "none.json: found No such file or directory"),
+        (["none.json"], "none.json: got No such file or directory"),
         (["b.json", "--outt", "a"], "--out was meant"),
-        (["--report", "nowhere"], "results.json: found No such file or directory"),
+        (["--report", "nowhere"], "results.json: got No such file or directory"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments: list[str], said: str, complaint: Callable[[], str]) -> None:
@@ -186,7 +186,7 @@ def test_a_folder_of_another_benchmark_is_refused(file: Path, tmp_path: Path, co
     run_benchmark(TINY, tmp_path / "out", progress=False)
     replace(TINY, seeds=(1,)).write(file)
     assert compare(file, "--out", tmp_path / "out", "--device", "cpu") == 2
-    assert "found a run of the identity" in complaint()
+    assert "got a run of the identity" in complaint()
 
 
 def test_ctrl_c_says_how_to_go_on(
@@ -280,10 +280,10 @@ class Later:
     [
         (
             "Raises",
-            "policy 'failing_things:Raises': found OSError (no weights; failing_things.py, line 7)",
+            "policy 'failing_things:Raises': got OSError (no weights; failing_things.py, line 7)",
         ),
-        ("Nowhere", "policy 'failing_things:Nowhere': found actions that are not finite; expected finite ones"),
-        ("Missing", "policy: found 'failing_things:Missing' (module"),
+        ("Nowhere", "policy 'failing_things:Nowhere': got actions that are not finite; expected finite ones"),
+        ("Missing", "policy: got 'failing_things:Missing' (module"),
     ],
 )
 def test_a_policy_is_tried_before_anything_is_made(
@@ -310,7 +310,7 @@ def test_a_policy_that_fails_later_is_named(
     given = ("--out", tmp_path / "out", "--device", "cpu", "--policy", "failing_things:Later")
     assert compare(file, *given) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("error: policy 'failing_things:Later': found OSError (too many; failing_things.py, line ")
+    assert said.startswith("error: policy 'failing_things:Later': got OSError (too many; failing_things.py, line ")
 
 
 def test_a_plugin_that_changed_is_noted(
@@ -343,8 +343,7 @@ def test_an_oracle_of_ones_own_is_refused_in_the_factorial(
     replace(TINY, scans=(*TINY.scans, mine), factorial=("mine",)).write(file)
     assert compare(file, "--out", tmp_path / "out", "--device", "cpu") == 2
     assert complaint() == (
-        "error: scan 'mine' at '1/16': factorial: found 'mine', of the role 'oracle'; "
-        "expected static and adaptive scans"
+        "error: scan 'mine' at '1/16': factorial: got 'mine', of the role 'oracle'; expected static and adaptive scans"
     )
 
 
@@ -356,7 +355,7 @@ def test_an_own_policy_beside_a_run_needs_another_folder(
     complete_benchmark(TINY)[0].write(tmp_path / "runs" / "tiny" / "benchmark.json")
     assert compare(file, "--device", "cpu", "--policy", "own_things:Straight") == 2
     said = complaint()
-    assert "found a run of the identity" in said
+    assert "got a run of the identity" in said
     assert said.endswith("or a new folder; give another --out: --policy made it another benchmark")
 
 
@@ -386,7 +385,7 @@ def test_settings_of_the_recurrent_actor_are_refused(
 
 def test_a_file_in_place_of_the_folder_is_one_line(file: Path, complaint: Callable[[], str]) -> None:
     assert compare(file, "--out", file, "--device", "cpu") == 2
-    assert complaint() == f"error: {file}: found a file; expected a folder, or nothing"
+    assert complaint() == f"error: {file}: got a file; expected a folder, or nothing"
 
 
 def test_help_shows_every_form(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -416,7 +415,7 @@ def test_a_file_that_is_no_benchmark_is_one_line(
     for name, found in (("notes", "no JSON"), ("nope", "No such file or directory")):
         monkeypatch.setattr("sys.argv", ["adaptive-scan", "compare", "--out", "x", str(tmp_path / name)])
         assert commands.main() == 2
-        assert complaint().startswith(f"error: {tmp_path / name}: found {found}")
+        assert complaint().startswith(f"error: {tmp_path / name}: got {found}")
 
 
 def test_the_last_process_writes_the_report(
@@ -436,7 +435,7 @@ def test_the_last_process_writes_the_report(
 
 def test_an_own_policy_needs_another_name(file: Path, tmp_path: Path, complaint: Callable[[], str]) -> None:
     assert compare(file, "--out", tmp_path / "out", "--device", "cpu", "--policy", "some:grid") == 2
-    assert complaint() == "error: scans: found 'grid' twice; expected each once"
+    assert complaint() == "error: scans: got 'grid' twice; expected each once"
 
 
 def test_the_recurrent_actor_is_trained_and_kept(tmp_path: Path) -> None:

@@ -71,9 +71,9 @@ def test_what_it_cannot_use_is_refused_in_one_line(
     assert compare_completers("--run", tmp_path / "missing", *out) == 2
     assert "missing" in complaint()
     assert compare_completers("--run", finished_run, finished_on_micrographs[0], *out) == 2
-    assert "found other held-out crops than in" in complaint()
+    assert "got other held-out crops than in" in complaint()
     assert compare_completers("--run", finished_run, finished_run, *out) == 2
-    assert "found a second completer named" in complaint()
+    assert "got a second completer named" in complaint()
     assert compare_completers("--run", finished_run, *out, "--completers", "cubist") == 2
     assert "completers: got 'cubist'; expected some of nearest" in complaint()
     assert compare_completers("--run", finished_run, *out, "--coverages", "2") == 2

@@ -199,7 +199,7 @@ def test_new_pictures_of_a_group_of_training_are_left_out(
     write_groups(new / "manifest.csv", good_0="area", good_1="area", good_2="area")
     capsys.readouterr()
     assert compare(*line, "--out", tmp_path / "none") == 2
-    assert "found only pictures that the run trained on" in complaint()
+    assert "got only pictures that the run trained on" in complaint()
 
 
 def test_groups_that_a_table_names_are_told_from_files(tmp_path: Path, write_micrographs: Callable[..., Path]) -> None:
@@ -267,7 +267,7 @@ def test_only_pictures_of_training_are_refused(
     seen = read_json(run / "manifest.json")["data"]["train"][0]
     assert compare("--run", run, "--micrographs", pictures / seen, "--out", tmp_path / "out") == 2
     assert complaint() == (
-        f"error: {pictures / seen}: found only pictures that the run trained on; expected some that it did not"
+        f"error: {pictures / seen}: got only pictures that the run trained on; expected some that it did not"
     )
 
 
@@ -307,24 +307,24 @@ def test_several_policies_and_completers_join(
     [
         (
             ("--completer", "my_plugins_to_refuse:both"),
-            "completer 'my_plugins_to_refuse:both': found completions (2, 2, 16, 16); expected (2, 1, 16, 16)",
+            "completer 'my_plugins_to_refuse:both': got completions (2, 2, 16, 16); expected (2, 1, 16, 16)",
         ),
         (
             ("--completer", "my_plugins_to_refuse:generator"),
-            "completer: found the name 'generator'; expected none of generator, linear, infill, which are taken",
+            "completer: got the name 'generator'; expected none of generator, linear, infill, which are taken",
         ),
         (
             ("--completer", "my_plugins_to_refuse:mask", "my_plugins_to_refuse:mask"),
-            "completer: found the name 'mask'; expected none of generator, linear, infill, mask, which are taken",
+            "completer: got the name 'mask'; expected none of generator, linear, infill, mask, which are taken",
         ),
         (
             ("--policy", "my_plugins_to_refuse:straight", "my_plugins_to_refuse:straight"),
-            "policy: found the name 'straight'; expected none of spiral, straight, which are taken",
+            "policy: got the name 'straight'; expected none of spiral, straight, which are taken",
         ),
         # Nothing that was measured is 0 in the trial alone.
         (
             ("--completer", "my_plugins_to_refuse:unsure"),
-            "completer 'unsure': found non-finite completions of scan 'spiral'; expected finite",
+            "completer 'unsure': got non-finite completions of scan 'spiral'; expected finite",
         ),
     ],
 )
@@ -346,12 +346,12 @@ def test_names_that_are_taken_and_wrong_completions_are_refused(
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        ("foo", "policy: found 'foo'; expected package.module:factory"),
-        ("no_such_module:a", "policy: found 'no_such_module:a' (No module named 'no_such_module'); expected"),
-        ("my_policies_too:missing", "policy: found 'my_policies_too:missing' (module 'my_policies_too' has no"),
-        ("my_policies_too:Raises", "policy 'my_policies_too:Raises': found OSError (no weights; my_policies_too.py"),
-        ("my_policies_too:nothing", "policy: found a object without predict; expected a policy"),
-        ("my_policies_too:number", "policy: found that 'my_policies_too:number' cannot be called; expected"),
+        ("foo", "policy: got 'foo'; expected package.module:factory"),
+        ("no_such_module:a", "policy: got 'no_such_module:a' (No module named 'no_such_module'); expected"),
+        ("my_policies_too:missing", "policy: got 'my_policies_too:missing' (module 'my_policies_too' has no"),
+        ("my_policies_too:Raises", "policy 'my_policies_too:Raises': got OSError (no weights; my_policies_too.py"),
+        ("my_policies_too:nothing", "policy: got a object without predict; expected a policy"),
+        ("my_policies_too:number", "policy: 'my_policies_too:number' cannot be called; expected"),
     ],
 )
 def test_a_policy_that_is_none_is_refused(
@@ -373,13 +373,13 @@ def test_a_run_without_results_is_refused(
     finished_run: Path, compare: Command, tmp_path: Path, complaint: Callable[[], str]
 ) -> None:
     assert compare("--run", tmp_path / "none") == 2
-    assert complaint() == f"error: {tmp_path / 'none'}: found no such folder; expected a run folder"
+    assert complaint() == f"error: {tmp_path / 'none'}: got no such folder; expected a run folder"
     folder = tmp_path / "run"
     shutil.copytree(finished_run, folder)
     (folder / "policy.zip").unlink()
     assert compare("--run", folder) == 2
     assert complaint() == (
-        f"error: {folder}: found no policy.zip yet; expected a run that has reached its first checkpoint"
+        f"error: {folder}: got no policy.zip yet; expected a run that has reached its first checkpoint"
     )
 
 
@@ -409,7 +409,7 @@ def test_other_pictures_do_not_resume_a_run(
     before = (run / "config.json").read_bytes()
     others = write_micrographs(tmp_path / "others", n=5, seed=3)
     assert train("--resume", run, "--micrographs", others) == 2
-    assert complaint() == f"error: {run}: found other pictures than the run was trained on; expected the same ones"
+    assert complaint() == f"error: {run}: got other pictures than the run was trained on; expected the same ones"
     assert (run / "config.json").read_bytes() == before
 
 
@@ -429,4 +429,4 @@ def test_pictures_that_changed_since_training_are_noticed(
     capsys.readouterr()
     write_micrographs(pictures, n=6)
     assert compare("--run", run) == 2
-    assert complaint() == f"error: {pictures}: found other pictures than {run} was trained on; expected the same"
+    assert complaint() == f"error: {pictures}: got other pictures than {run} was trained on; expected the same"

@@ -24,7 +24,7 @@ def raising(error: BaseException):
     ("error", "status", "line"),
     [
         (InputError("seed: got -1;\n expected at least 0"), 2, "error: seed: got -1; expected at least 0"),
-        (FileContentError("a.tif", "nothing", "a TIFF file"), 2, "error: a.tif: found nothing; expected a TIFF file"),
+        (FileContentError("a.tif", "nothing", "a TIFF file"), 2, "error: a.tif: got nothing; expected a TIFF file"),
         (TrainingFailedError("diverged"), 1, "error: diverged"),
         (OSError(errno.ENOSPC, "No space left on device", "a.npy"), 1, "error: a.npy: No space left on device"),
         (KeyboardInterrupt(), 130, "interrupted"),
@@ -61,8 +61,8 @@ def test_success_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_refused_values_become_input_errors() -> None:
-    with pytest.raises(InputError, match=r"^n is 0; expected 1$"), refusals_as_input_errors():
-        raise ValueError("n is 0; expected 1")
+    with pytest.raises(InputError, match=r"^n: got 0; expected 1$"), refusals_as_input_errors():
+        raise ValueError("n: got 0; expected 1")
 
 
 @pytest.mark.parametrize("error", [ValueError("not enough values to unpack (expected 2, got 1)"), KeyError("x")])

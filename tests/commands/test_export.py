@@ -87,11 +87,11 @@ def test_missing_packages_are_named_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*arguments: object, **settings: object) -> None:
-        raise MissingExtraError("found no package 'onnx'; expected the extra 'export'")
+        raise MissingExtraError("got no package 'onnx'; expected the extra 'export'")
 
     monkeypatch.setattr(exporting_module, "export_onnx", refuse)
     assert export_generator("--generator", generator_file, "--size", 16, "--out", tmp_path / "a.onnx") == 2
-    assert complaint() == "error: format onnx: found no package 'onnx'; expected the extra 'export'"
+    assert complaint() == "error: format onnx: got no package 'onnx'; expected the extra 'export'"
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_missing_packages_are_named_in_one_line(
         (("--run", "a", "--generator", "b", "--out", "a.onnx"), "run and generator: got both; expected one of them"),
         (("--generator", "b", "--out", "a.pt"), "out: got 'a.pt'; expected a name that ends in .onnx"),
         (("--generator", "b", "--out", "a.onnx", "--format", "torch"), "out: got 'a.onnx'; expected a name that ends"),
-        (("--generator", "b", "--out", "a.onnx"), "b: found no such file; expected a generator file"),
+        (("--generator", "b", "--out", "a.onnx"), "b: got no such file; expected a generator file"),
         (("--generator", "b", "--out", "a.onnx", "--size", 0), "size: got 0; expected at least 1"),
-        (("--run", "nowhere", "--out", "a.onnx"), "nowhere: found no such folder; expected a run folder"),
+        (("--run", "nowhere", "--out", "a.onnx"), "nowhere: got no such folder; expected a run folder"),
     ],
 )
 def test_bad_requests_end_in_one_line(
@@ -118,9 +118,9 @@ def test_places_where_no_file_can_be_are_named_in_one_line(
 ) -> None:
     (tmp_path / "folder.onnx").mkdir()
     assert export_generator("--generator", generator_file, "--size", 16, "--out", tmp_path / "folder.onnx") == 2
-    assert complaint() == f"error: {tmp_path / 'folder.onnx'}: found a folder; expected a file to write"
+    assert complaint() == f"error: {tmp_path / 'folder.onnx'}: got a folder; expected a file to write"
     assert export_generator("--generator", generator_file, "--size", 16, "--out", generator_file / "a.onnx") == 2
-    assert complaint() == f"error: {generator_file}: found File exists; expected a place to make a folder"
+    assert complaint() == f"error: {generator_file}: got File exists; expected a place to make a folder"
 
 
 def test_a_size_that_does_not_suit_the_generator_ends_in_one_line(
@@ -128,5 +128,5 @@ def test_a_size_that_does_not_suit_the_generator_ends_in_one_line(
 ) -> None:
     out = tmp_path / "a.onnx"
     assert export_generator("--generator", generator_file, "--size", 17, "--out", out) == 2
-    assert complaint() == "error: image_size is 17 px; expected a positive multiple of 2"
+    assert complaint() == "error: image_size: got 17 px; expected a positive multiple of 2"
     assert not out.exists()

@@ -140,7 +140,7 @@ def test_a_broken_checkpoint_is_bad_input(
     shutil.copytree(finished_run, folder)
     (folder / CHECKPOINT).write_bytes(b"half a file")
     assert train("--resume", folder) == 2
-    assert complaint().startswith(f"error: {folder / CHECKPOINT}: found no readable tree")
+    assert complaint().startswith(f"error: {folder / CHECKPOINT}: got no readable tree")
 
 
 def test_the_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:

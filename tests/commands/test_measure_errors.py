@@ -140,13 +140,13 @@ def test_a_generator_alone_cannot_say_what_it_was_trained_on(
     assert entry["rmse"] == pytest.approx(infill["rmse"], rel=1e-6)
     capsys.readouterr()
     assert measure_errors(*options, "--size", 18, "--out", tmp_path / "no") == 2
-    assert complaint() == f"error: {file}: found a generator for multiples of 4 px; expected one for 18 px"
+    assert complaint() == f"error: {file}: got a generator for multiples of 4 px; expected one for 18 px"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--scan", "circle"), "scans: found 'circle'; expected some of adaptive, "),
+        (("--scan", "circle"), "scans: got 'circle'; expected some of adaptive, "),
         (("--scan", "adaptive"), "scan: got 'adaptive' with no run; expected a run, at its own coverage, or one of "),
         (("--completer", "cubic8"), "completer: got 'cubic8'; expected some of nearest, linear"),
         (("--completer", "linear", "linear"), "completer: got 'linear' twice; expected each once"),
@@ -155,8 +155,8 @@ def test_a_generator_alone_cannot_say_what_it_was_trained_on(
         (("--size", 0), "size: got 0; expected at least 1"),
         (("--n-crops", 0), "n_crops: got 0; expected at least 1"),
         (("--seed", -1), "seed: got -1; expected a number of at least 0"),
-        (("--run", "nowhere"), "nowhere: found no such folder; expected a run folder"),
-        (("--generator", "nowhere.safetensors"), "nowhere.safetensors: found no such file; expected a generator file"),
+        (("--run", "nowhere"), "nowhere: got no such folder; expected a run folder"),
+        (("--generator", "nowhere.safetensors"), "nowhere.safetensors: got no such file; expected a generator file"),
     ],
 )
 def test_bad_requests_end_in_one_line_and_leave_no_folder(
@@ -175,7 +175,7 @@ def test_what_a_run_decides_is_not_decided_beside_it(
 ) -> None:
     run, _ = finished_on_micrographs
     assert measure_errors("--run", run, "--size", 32, "--out", tmp_path / "made") == 2
-    assert complaint() == "error: size: got 32 with a run whose own is 16; expected that one or none"
+    assert complaint() == "error: size: got 32 with a run whose own: got 16; expected that one or none"
     (tmp_path / "note.txt").write_text("mine")
     assert measure_errors("--out", tmp_path) == 2
-    assert complaint() == f"error: {tmp_path}: found something there already; expected a new or empty folder"
+    assert complaint() == f"error: {tmp_path}: got something there already; expected a new or empty folder"

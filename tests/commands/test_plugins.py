@@ -161,22 +161,22 @@ def test_a_trial_sees_few_measured_zeros_and_keeps_no_gradients() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("foo", "found 'foo'; expected package.module:factory"),
-        (":a", "found ':a'; expected package.module:factory"),
-        ("foo:", "found 'foo:'; expected package.module:factory"),
-        (".foo:a", "found '.foo:a'; expected package.module:factory"),
-        ("no_such_module:a", "found 'no_such_module:a' (No module named 'no_such_module'); expected package."),
-        ("my_plugins:missing", "found 'my_plugins:missing' (module 'my_plugins' has no attribute 'missing'); expected"),
-        ("my_plugins:number", "found that 'my_plugins:number' cannot be called; expected a function that makes a "),
+        ("foo", "got 'foo'; expected package.module:factory"),
+        (":a", "got ':a'; expected package.module:factory"),
+        ("foo:", "got 'foo:'; expected package.module:factory"),
+        (".foo:a", "got '.foo:a'; expected package.module:factory"),
+        ("no_such_module:a", "got 'no_such_module:a' (No module named 'no_such_module'); expected package."),
+        ("my_plugins:missing", "got 'my_plugins:missing' (module 'my_plugins' has no attribute 'missing'); expected"),
+        ("my_plugins:number", "'my_plugins:number' cannot be called; expected a function that makes a "),
         (
             "my_plugins:fails",
-            "found that 'my_plugins:fails' raises ValueError (no weights here; my_plugins.py, line 37); expected",
+            "'my_plugins:fails' raises ValueError (no weights here; my_plugins.py, line 37); expected",
         ),
         (
             "my_broken_plugins:a",
-            "found that 'my_broken_plugins' raises ZeroDivisionError (division by zero; my_broken_plugins.py, line 1)",
+            "'my_broken_plugins' raises ZeroDivisionError (division by zero; my_broken_plugins.py, line 1)",
         ),
-        ("my_unreadable_plugins:a", "found that 'my_unreadable_plugins' raises SyntaxError (invalid syntax (my_unread"),
+        ("my_unreadable_plugins:a", "'my_unreadable_plugins' raises SyntaxError (invalid syntax (my_unread"),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_one_line(what: str, name: str, message: str) -> None:
@@ -191,7 +191,7 @@ def test_what_cannot_be_made_is_refused_in_one_line(what: str, name: str, messag
 def test_a_policy_without_predict_is_refused(name: str, module: Path) -> None:
     with (module / "my_plugins.py").open("a") as file:
         file.write("\nobject = object\n")
-    with pytest.raises(InputError, match=rf"^policy: found a {name} without predict; expected a policy$"):
+    with pytest.raises(InputError, match=rf"^policy: got a {name} without predict; expected a policy$"):
         load_policy(f"my_plugins:{name}")
 
 
@@ -200,11 +200,11 @@ def test_a_policy_without_predict_is_refused(name: str, module: Path) -> None:
     [
         (
             "both_channels",
-            "completer 'my_plugins:both_channels': found completions (2, 2, 8, 8); expected (2, 1, 8, 8)",
+            "completer 'my_plugins:both_channels': got completions (2, 2, 8, 8); expected (2, 1, 8, 8)",
         ),
-        ("an_array", "completer 'my_plugins:an_array': found completions in a ndarray; expected a tensor (2, 1, 8, 8)"),
-        ("nowhere_finite", "completer 'my_plugins:nowhere_finite': found non-finite completions; expected finite ones"),
-        ("a_number", "completer: found that 'my_plugins:a_number' makes a int; expected a callable on tensors"),
+        ("an_array", "completer 'my_plugins:an_array': got completions in a ndarray; expected a tensor (2, 1, 8, 8)"),
+        ("nowhere_finite", "completer 'my_plugins:nowhere_finite': got non-finite completions; expected finite ones"),
+        ("a_number", "completer: 'my_plugins:a_number' makes a int; expected a callable on tensors"),
     ],
 )
 def test_what_does_not_complete_is_refused(name: str, message: str) -> None:
@@ -217,7 +217,7 @@ def test_a_completer_that_fails_says_where() -> None:
     assert load_completer("my_plugins:for_another_size")[0] == "for_another_size"  # not tried
     with pytest.raises(InputError) as refused:
         load_completer("my_plugins:for_another_size", image_size=8)
-    assert str(refused.value).startswith("completer 'my_plugins:for_another_size': found RuntimeError (The size of ")
+    assert str(refused.value).startswith("completer 'my_plugins:for_another_size': got RuntimeError (The size of ")
     end = "on partial scans (2, 2, 8, 8)"
     assert f"; my_plugins.py, line 53) {end}; expected completions" in str(refused.value)
     assert load_completer("my_plugins:for_another_size", image_size=7)[0] == "for_another_size"
@@ -226,11 +226,11 @@ def test_a_completer_that_fails_says_where() -> None:
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("Raises", "policy 'mine': found KeyError ('picture'; my_plugins.py, line 65) from predict; expected actions"),
-        ("Nowhere", "policy 'mine': found actions that are not finite; expected finite ones"),
+        ("Raises", "policy 'mine': got KeyError ('picture'; my_plugins.py, line 65) from predict; expected actions"),
+        ("Nowhere", "policy 'mine': got actions that are not finite; expected finite ones"),
         ("OneNumber", "policy 'mine': actions have shape (2, 1); expected (2, 2)"),
-        ("unknown_setting", "policy 'mine': found TypeError (ScanBatch.__init__() got an unexpected keyword argument"),
-        ("another_dose", "policy 'mine': contender 'a': found 20 positions; expected 16"),
+        ("unknown_setting", "policy 'mine': got TypeError (ScanBatch.__init__() got an unexpected keyword argument"),
+        ("another_dose", "policy 'mine': contender 'a': got 20 positions; expected 16"),
     ],
 )
 def test_a_policy_that_cannot_scan_is_named_in_one_line(factory: str, message: str) -> None:

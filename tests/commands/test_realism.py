@@ -139,9 +139,7 @@ def test_too_few_groups_end_in_one_line_and_leave_no_folder(
     pictures = write_pictures(tmp_path / "pictures", n=9)
 
     assert compare_specimens("--micrographs", pictures, "--out", tmp_path / "made", *FEW) == 2
-    assert complaint() == (
-        f"error: {pictures}: found 9 groups of micrographs with sides of 48 px; expected at least 10"
-    )
+    assert complaint() == (f"error: {pictures}: got 9 groups of micrographs with sides of 48 px; expected at least 10")
     assert not (tmp_path / "made").exists()
 
 
@@ -150,7 +148,7 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
 
     (tmp_path / "note.txt").write_text("mine")
 
-    with pytest.raises(InputError, match="found something there already; expected a new or empty folder"):
+    with pytest.raises(InputError, match="got something there already; expected a new or empty folder"):
         compare(RealismConfig(tmp_path, tmp_path))
 
 

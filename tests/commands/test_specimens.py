@@ -116,6 +116,6 @@ def test_a_folder_with_something_in_it_is_refused(make: Make, tmp_path: Path, co
     (tmp_path / "note.txt").write_text("mine")
 
     assert make("--n", 1, "--size", 16, "--out", tmp_path) == 2
-    assert complaint() == f"error: {tmp_path}: found something there already; expected a new or empty folder"
+    assert complaint() == f"error: {tmp_path}: got something there already; expected a new or empty folder"
     assert make("--n", 1, "--size", 16, "--out", tmp_path / "note.txt") == 2
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]

@@ -125,11 +125,11 @@ def test_smaller_micrographs_are_left_out_and_counted(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--micrographs", "missing", *SMALL), "missing: found nothing there; expected a file of micrographs"),
-        (("--micrographs", "empty", *SMALL), "empty: found no micrograph files, an empty folder; expected files"),
+        (("--micrographs", "missing", *SMALL), "missing: got nothing there; expected a file of micrographs"),
+        (("--micrographs", "empty", *SMALL), "empty: got no micrograph files, an empty folder; expected files"),
         (
             ("--micrographs", "pictures", "--size", "65"),
-            "pictures: found micrographs of at most 64 x 64 px; expected one with sides of at least 65 px for the crop",
+            "pictures: got micrographs of at most 64 x 64 px; expected one with sides of at least 65 px for the crop",
         ),
         (
             ("--micrographs", "pictures", "--size", "10"),
@@ -141,11 +141,11 @@ def test_smaller_micrographs_are_left_out_and_counted(
         ),
         (
             ("--micrographs", "pictures", *SMALL, "--generator", "net.safetensors", "net.safetensors"),
-            "generator: found the name 'net' twice; expected another file name than that",
+            "generator: got the name 'net' twice; expected another file name than that",
         ),
         (
             ("--micrographs", "pictures", *SMALL, "--generator", "pictures/good_0.tif"),
-            "pictures/good_0.tif: found no whole safetensors file",
+            "pictures/good_0.tif: got no whole safetensors file",
         ),
         (("--micrographs", "pictures", *SMALL, "--methods", "cubic"), "methods: got 'cubic'; expected names among"),
         (
@@ -153,8 +153,8 @@ def test_smaller_micrographs_are_left_out_and_counted(
             "methods: got 'linear'; expected names among nearest, area, bilinear, bicubic, lanczos with --alignment",
         ),
         (("--micrographs", "pictures", "--strides", "4", "4"), "strides: got (4, 4); expected different numbers"),
-        (("--micrographs", "pictures", *SMALL, "--groups", "no.csv"), "no.csv: found nothing there; expected a CSV"),
-        (("--micrographs", "pictures", *SMALL, "--out", "pictures"), "pictures: found something there already"),
+        (("--micrographs", "pictures", *SMALL, "--groups", "no.csv"), "no.csv: got nothing there; expected a CSV"),
+        (("--micrographs", "pictures", *SMALL, "--out", "pictures"), "pictures: got something there already"),
     ],
 )
 def test_bad_input_ends_in_one_line(

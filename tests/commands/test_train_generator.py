@@ -134,7 +134,7 @@ def test_the_folder_of_another_kind_of_run_is_refused(
     finished_run: Path, train_generator: Command, complaint: Callable[[], str]
 ) -> None:
     assert train_generator("--resume", finished_run) == 2
-    assert complaint() == f"error: {finished_run}: found a run of train_rdpg; expected one of train_generator"
+    assert complaint() == f"error: {finished_run}: got a run of train_rdpg; expected one of train_generator"
 
 
 def test_a_generator_s_folder_is_no_run_to_compare(
@@ -142,7 +142,7 @@ def test_a_generator_s_folder_is_no_run_to_compare(
 ) -> None:
     for command, option in ((compare, "--run"), (train, "--resume")):
         assert command(option, trained) == 2
-        assert complaint() == f"error: {trained}: found a run of train_generator; expected one of train_rdpg"
+        assert complaint() == f"error: {trained}: got a run of train_generator; expected one of train_rdpg"
 
 
 def test_it_uses_the_threads_it_is_given(
@@ -313,9 +313,9 @@ def test_fine_tuning_another_network_is_refused(
     file = trained / "generator.safetensors"
     capped = ("--start-from", file, "--out", tmp_path / "tuned")
     complaints = {
-        ("--n-channels", "8"): f"{file}: found a unet generator with {{'n_channels': 4, 'n_levels': 2}};"
+        ("--n-channels", "8"): f"{file}: got a unet generator with {{'n_channels': 4, 'n_levels': 2}};"
         " expected a unet generator with {'n_channels': 8, 'n_levels': 2}",
-        ("--generator", "residual"): f"{file}: found a unet generator with {{'n_channels': 4, 'n_levels': 2}};"
+        ("--generator", "residual"): f"{file}: got a unet generator with {{'n_channels': 4, 'n_levels': 2}};"
         " expected a residual generator with {'width': 1.0}",
     }
     capsys.readouterr()
@@ -323,7 +323,7 @@ def test_fine_tuning_another_network_is_refused(
         assert train_generator(*tiny_generator, *change, *capped) == 2
         assert complaint() == f"error: {expected}"
     assert train_generator(*tiny_generator, "--start-from", tmp_path / "none", "--out", tmp_path / "tuned") == 2
-    assert complaint() == f"error: {tmp_path / 'none'}: found no such file; expected a generator file"
+    assert complaint() == f"error: {tmp_path / 'none'}: got no such file; expected a generator file"
     assert not (tmp_path / "tuned").exists()
 
 
@@ -343,7 +343,7 @@ def test_a_policy_of_another_geometry_is_refused(
 ) -> None:  # fmt: skip
     line = ("--scans", "adaptive", "--policy", finished_run, "--geometry.n-segments", "3", "--out", tmp_path / "run")
     assert train_generator(*tiny_generator, *line) == 2
-    assert complaint().startswith(f"error: {finished_run}: found a policy for ScanGeometry(image_size=16, n_segments=4")
+    assert complaint().startswith(f"error: {finished_run}: got a policy for ScanGeometry(image_size=16, n_segments=4")
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_settings_that_do_not_go_together(line: tuple[str, ...], message: str) -
 
 def test_changed_settings_are_refused_beside_resume(trained: Path) -> None:
     for line in (["--ema-decay", "0.9"], ["--coverages", "0.1"], ["--adversarial.adversarial-weight", "2"]):
-        with pytest.raises(InputError, match="found it beside --resume; expected the run's own settings to stand"):
+        with pytest.raises(InputError, match="got it beside --resume; expected the run's own settings to stand"):
             parse_generator_training(["--resume", str(trained), *line])
 
 

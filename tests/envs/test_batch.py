@@ -292,7 +292,7 @@ def test_non_finite_action_is_refused_and_nothing_moves(
     batch = make(small, small_crops)
     batch.reset()
     before = batch.get_state()
-    with pytest.raises(ValueError, match=rf"action of scan 2 is \[0.5, {named}\]; expected finite numbers"):
+    with pytest.raises(ValueError, match=rf"action of scan 2: got \[0.5, {named}\]; expected finite numbers"):
         batch.step([[1.0, 0.0], [0.0, 1.0], [0.5, bad]])
     np.testing.assert_equal(batch.get_state(), before)
 
@@ -487,7 +487,7 @@ def test_crops_with_symmetries_are_taken_by_their_ids(small: ScanGeometry, small
 
 @pytest.mark.parametrize("ids", [[0, 1], [0, 1, 7], [0, 1, -1], [0.0, 1.0, 2.0]])
 def test_ids_that_name_no_crops_are_refused(small: ScanGeometry, small_crops: np.ndarray, ids: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"crop ids .*; expected"):
+    with pytest.raises(ValueError, match=r"crop ids: .*; expected"):
         make(small, small_crops).reset(crop_ids=ids)
 
 
@@ -552,19 +552,19 @@ def test_returned_arrays_are_fresh(small: ScanGeometry, small_crops: np.ndarray)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"geometry": "ede97"}, "geometry is 'ede97'; expected .*'ede96'"),
+        ({"geometry": "ede97"}, "geometry: got 'ede97'; expected .*'ede96'"),
         ({"geometry": ScanGeometry(image_size=12, n_segments=1)}, "1 segment; expected at least 2"),
-        ({"geometry": "quick48"}, "crops are 12 px wide; expected the geometry's 48 px"),
-        ({"completer": "cubist"}, "completer is 'cubist'; expected"),
-        ({"reward": "sparse"}, "reward is 'sparse'; expected 'final' or 'dense'"),
+        ({"geometry": "quick48"}, "crops: got 12 px wide; expected the geometry's 48 px"),
+        ({"completer": "cubist"}, "completer: got 'cubist'; expected"),
+        ({"reward": "sparse"}, "reward: got 'sparse'; expected 'final' or 'dense'"),
         ({"reward": "dense"}, "completer is None; expected a completer"),
-        ({"edge_penalty": math.nan}, "edge_penalty is nan; expected a finite number"),
-        ({"action_kind": "polar"}, "action_kind is 'polar'; expected 'direction' or 'angle'"),
+        ({"edge_penalty": math.nan}, "edge_penalty: got nan; expected a finite number"),
+        ({"action_kind": "polar"}, "action_kind: got 'polar'; expected 'direction' or 'angle'"),
         ({"reference_spacings": [1.5] * 3}, r"reference_spacings have shape \(3,\); expected \(4,\) in \[1.5, 1.5\]"),
         ({"reference_spacings": [1.5, 1.5, 9.0, 1.5]}, "reference_spacings .* expected"),
         ({"reference_headings": [0.0, 1.0]}, r"reference_headings have shape \(2,\); expected \(4,\)"),
         ({"reference_headings": [0.0, 1.0, math.inf, 0.0]}, "reference_headings .* finite"),
-        ({"n_scans": 0}, "number of scans is 0; expected at least 1"),
+        ({"n_scans": 0}, "number of scans: got 0; expected at least 1"),
     ],
 )
 def test_settings_without_meaning_are_refused(
@@ -586,5 +586,5 @@ def test_procedural_crops_are_made_once(small: ScanGeometry) -> None:
     first, second = make(field, None), make(field, None)
     assert first.source is second.source
     assert len(np.unique(first.source.draw(200, np.random.default_rng(0)))) > 100
-    with pytest.raises(TypeError, match="crops is a list; expected an array"):
+    with pytest.raises(TypeError, match="crops: got a list; expected an array"):
         make(small, [1, 2])

@@ -172,7 +172,7 @@ def test_what_does_not_fit_is_refused() -> None:
     batch = make_batch()
     batch.reset()
     before = batch.get_state()
-    with pytest.raises(ValueError, match=r"action of scan 1 is \[0.0, 0.0, nan\]; expected finite numbers"):
+    with pytest.raises(ValueError, match=r"action of scan 1: got \[0.0, 0.0, nan\]; expected finite numbers"):
         batch.step(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, np.nan], [0.0, 0.0, 0.0]]))
     np.testing.assert_array_equal(batch.get_state()["dwell_time"], before["dwell_time"])
     with pytest.raises(ResetNeeded, match="was never started"):

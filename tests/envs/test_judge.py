@@ -43,5 +43,5 @@ def test_network_gets_its_own_type_of_device_and_no_gradients() -> None:
 
 
 def test_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="completer is 'cubist'; expected"):
+    with pytest.raises(ValueError, match="completer: got 'cubist'; expected"):
         Judge("cubist")

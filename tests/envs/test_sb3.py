@@ -140,7 +140,7 @@ def test_attributes_and_methods_are_the_batchs(small: ScanGeometry, small_crops:
     assert not envs.has_attr("no_such_thing")
     envs.set_attr("edge_penalty", 0.5)
     assert envs.batch.edge_penalty == 0.5
-    with pytest.raises(ValueError, match="indices are 1; expected None"):
+    with pytest.raises(ValueError, match="indices: got 1; expected None"):
         envs.set_attr("edge_penalty", 0.1, indices=1)
     assert envs.env_is_wrapped(gym.Wrapper) == [False] * 3
     envs.reset()

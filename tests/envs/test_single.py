@@ -129,7 +129,7 @@ def test_step_after_the_end_needs_a_reset(small: ScanGeometry, small_crops: np.n
 def test_non_finite_action_is_refused(small: ScanGeometry, small_crops: np.ndarray, bad: np.ndarray) -> None:
     env = PartialScanEnv(small_crops, geometry=small, completer=None)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match=r"action of scan 0 is .*; expected finite numbers"):
+    with pytest.raises(ValueError, match=r"action of scan 0: got .*; expected finite numbers"):
         env.step(bad)
 
 
@@ -189,7 +189,7 @@ def test_render_without_a_mode_warns(small: ScanGeometry, small_crops: np.ndarra
     env.reset(seed=0)
     with pytest.warns(UserWarning, match="without a render mode"):
         assert env.render() is None
-    with pytest.raises(ValueError, match="render_mode is 'ansi'; expected None or one of"):
+    with pytest.raises(ValueError, match="render_mode: got 'ansi'; expected None or one of"):
         PartialScanEnv(small_crops, geometry=small, render_mode="ansi")
 
 

@@ -248,12 +248,12 @@ def test_static_scans_stop_where_the_environment_stops_them() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"stop_below": 0.0}, r"stop_below is 0\.0; expected a positive, finite RMSE on \[0, 1\]"),
-        ({"stop_below": float("nan")}, "stop_below is nan; expected a positive"),
-        ({"completer": None}, "completer is None and stop_below 0.06[0-9]*; expected one that predicts its error"),
+        ({"stop_below": 0.0}, r"stop_below: got 0\.0; expected a positive, finite RMSE on \[0, 1\]"),
+        ({"stop_below": float("nan")}, "stop_below: got nan; expected a positive"),
+        ({"completer": None}, "completer: got None and stop_below 0.06[0-9]*; expected one that predicts its error"),
         (
             {"completer": "nearest"},
-            "completer is a NearestCompleter without predicted_rmse; expected one that",
+            "completer: got a NearestCompleter without predicted_rmse; expected one that",
         ),
     ],
 )
@@ -264,9 +264,9 @@ def test_what_cannot_stop_a_scan_is_refused(settings: dict[str, Any], message: s
 
 def test_static_scans_refuse_the_same() -> None:
     positions, values = np.zeros((1, 3, 2, 2)), np.zeros((1, 3, 2))
-    with pytest.raises(ValueError, match="stop_below is -1; expected a positive"):
+    with pytest.raises(ValueError, match="stop_below: got -1; expected a positive"):
         stopped_scans(positions, values, Hopeful(), -1, 8)
-    with pytest.raises(ValueError, match="completer is a NearestCompleter without predicted_rmse"):
+    with pytest.raises(ValueError, match="completer: got a NearestCompleter without predicted_rmse"):
         stopped_scans(positions, values, NearestCompleter(), 0.1, 8)
 
 

@@ -99,7 +99,7 @@ def test_scans_that_end_apart_are_masked(small: ScanGeometry, small_crops: np.nd
 @pytest.mark.parametrize("mask", [np.zeros(3, dtype=bool), np.ones(2, dtype=bool), np.ones(3)])
 def test_bad_reset_mask_is_refused(small: ScanGeometry, small_crops: np.ndarray, mask: np.ndarray) -> None:
     envs = PartialScanVectorEnv(3, small_crops, geometry=small, completer=None)
-    with pytest.raises(ValueError, match=r"reset_mask is .*; expected bool of shape \(3,\), at least one True"):
+    with pytest.raises(ValueError, match=r"reset_mask: got .*; expected bool of shape \(3,\), at least one True"):
         envs.reset(options={"reset_mask": mask})
 
 
@@ -188,14 +188,14 @@ def test_pictures_of_all_scans(small: ScanGeometry, small_crops: np.ndarray) -> 
     frames = envs.render()
     assert [frame.shape for frame in frames] == [(384, 776, 3)] * 2
     assert PartialScanVectorEnv(2, small_crops, geometry=small, completer=None).render() is None
-    with pytest.raises(ValueError, match="render_mode is 'human'"):
+    with pytest.raises(ValueError, match="render_mode: got 'human'"):
         PartialScanVectorEnv(2, small_crops, geometry=small, render_mode="human")
 
 
 def test_bad_actions_are_named_by_their_index(small: ScanGeometry, small_crops: np.ndarray) -> None:
     envs = PartialScanVectorEnv(3, small_crops, geometry=small, completer=None)
     envs.reset(seed=0)
-    with pytest.raises(ValueError, match="action of scan 1 is"):
+    with pytest.raises(ValueError, match="action of scan 1: got"):
         envs.step(np.array([[1.0, 0.0], [np.nan, 0.0], [np.nan, 0.0]]))
     with pytest.raises(ValueError, match=r"actions have shape \(2, 2\); expected \(3, 2\)"):
         envs.step(np.zeros((2, 2)))

@@ -100,11 +100,11 @@ def test_positions_that_are_not_finite_are_refused() -> None:
 
 
 def test_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="n_positions is 0; expected a positive integer"):
+    with pytest.raises(ValueError, match="n_positions: got 0; expected a positive integer"):
         Budget(0)
-    with pytest.raises(ValueError, match=r"scan_time is -1\.0; expected a positive number"):
+    with pytest.raises(ValueError, match=r"scan_time: got -1\.0; expected a positive number"):
         Budget(10, scan_time=-1.0)
-    with pytest.raises(ValueError, match="electrons is nan; expected a positive number"):
+    with pytest.raises(ValueError, match="electrons: got nan; expected a positive number"):
         Budget(10, electrons=math.nan)
     with pytest.raises(ValueError, match=r"'flat' has positions of shape \(10, 2\); expected"):
         Budget(10).check("flat", np.zeros((10, 2)), image_size=8)

@@ -236,14 +236,14 @@ def test_the_figure_has_its_panels_and_equal_bytes(tmp_path: Path) -> None:
     drawn = figure.axes[0].lines[1]
     np.testing.assert_allclose(drawn.get_xdata(), 0.5 * curve.predicted)
     np.testing.assert_allclose(drawn.get_ydata(), 0.5 * curve.observed)
-    with pytest.raises(ValueError, match="samples are empty; expected at least one"):
+    with pytest.raises(ValueError, match="samples: got empty; expected at least one"):
         calibration_figure({}, np.random.default_rng(0))
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shapes \(3,\) and \(4,\); expected the same, of at least one pixel"):
         reliability_curve(np.ones(3), np.ones(4))
-    with pytest.raises(ValueError, match="n_bins is 0; expected at least 1"):
+    with pytest.raises(ValueError, match="n_bins: got 0; expected at least 1"):
         reliability_curve(np.ones(3), np.ones(3), n_bins=0)
     ones = np.ones((3, 4))
     with pytest.raises(ValueError, match=r"expected \(n_scans, n_pixels\) and \(n_scans,\)"):

@@ -270,14 +270,14 @@ def test_json_rows_have_the_contract_s_names() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reference": "raster"}, r"found no reference 'raster' among the contenders \['spiral'"),
-        ({"policies": {"grid": Straight()}}, r"found contenders .*; expected different names"),
-        ({"completers": {}}, "found no completers; expected at least one"),
-        ({"geometry": ScanGeometry(20, 4, 6)}, "found crops of 16 px and a geometry of 20 px"),
-        ({"corners": np.zeros((3, 2))}, "found 3 corners; expected one for each of 10 crops"),
-        ({"groups": [1, 2]}, "found 2 groups; expected one for each of 10 crops"),
-        ({"completers": {"flat": lambda partial: partial[:, 0]}}, r"'flat': found completions \(10, 16, 16\)"),
-        ({"completers": {"nan": lambda partial: partial[:, :1] / 0.0}}, "'nan': found non-finite .* 'spiral'"),
+        ({"reference": "raster"}, r"got no reference 'raster' among the contenders \['spiral'"),
+        ({"policies": {"grid": Straight()}}, r"got contenders .*; expected different names"),
+        ({"completers": {}}, "got no completers; expected at least one"),
+        ({"geometry": ScanGeometry(20, 4, 6)}, "got crops of 16 px and a geometry of 20 px"),
+        ({"corners": np.zeros((3, 2))}, "got 3 corners; expected one for each of 10 crops"),
+        ({"groups": [1, 2]}, "got 2 groups; expected one for each of 10 crops"),
+        ({"completers": {"flat": lambda partial: partial[:, 0]}}, r"'flat': got completions \(10, 16, 16\)"),
+        ({"completers": {"nan": lambda partial: partial[:, :1] / 0.0}}, "'nan': got non-finite .* 'spiral'"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) -> None:
@@ -286,15 +286,15 @@ def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) ->
 
 
 def test_unfit_crops_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"found crops with values in \[.*\]; expected them in \[-1, 1\]"):
+    with pytest.raises(ValueError, match=r"got crops with values in \[.*\]; expected them in \[-1, 1\]"):
         compare_scans(smooth_crops() * 255)
-    with pytest.raises(ValueError, match=r"found crops with values in \[nan, nan\]"):
+    with pytest.raises(ValueError, match=r"got crops with values in \[nan, nan\]"):
         compare_scans(np.full((2, 16, 16), np.nan))
-    with pytest.raises(ValueError, match=r"found crops of shape \(2, 16, 17\)"):
+    with pytest.raises(ValueError, match=r"got crops of shape \(2, 16, 17\)"):
         compare_scans(np.zeros((2, 16, 17)))
     with pytest.raises(ValueError, match="at least one crop"):
         compare_scans(np.zeros((0, 16, 16)))
-    with pytest.raises(ValueError, match="found 1 micrograph_ids; expected one for each of 10 crops"):
+    with pytest.raises(ValueError, match="got 1 micrograph_ids; expected one for each of 10 crops"):
         compare_scans(smooth_crops(), ["a"])
 
 

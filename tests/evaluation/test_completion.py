@@ -55,7 +55,7 @@ def test_losses_are_those_of_a_constant_error(blur: bool) -> None:
 def test_a_completer_that_refuses_a_scan_has_no_score_there() -> None:
     def grids_only(part: Tensor) -> Tensor:
         if part[0, 1].sum(dim=0).count_nonzero() != 5:
-            raise ValueError("measured pixels are no grid; expected one")
+            raise ValueError("measured pixels: got no grid; expected one")
         return part[:, :1]
 
     completers = {"grids": grids_only, "nearest": make_completer("nearest")}
@@ -65,7 +65,7 @@ def test_a_completer_that_refuses_a_scan_has_no_score_there() -> None:
         ("grid", "nearest"),
         ("spiral", "nearest"),
     ]
-    with pytest.raises(ValueError, match="completer 'grids' refuses every scan: measured pixels are no grid"):
+    with pytest.raises(ValueError, match="completer 'grids' refuses every scan: measured pixels: got no grid"):
         score_completers(crops_of(), completers, scans=["spiral"], coverages=[1 / 16])
 
 

@@ -67,7 +67,7 @@ def test_few_particles_are_sparser_than_lattices() -> None:
 
 
 def test_crops_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"found crops \(16, 16\); expected \(n, S, S\)"):
+    with pytest.raises(ValueError, match=r"got crops \(16, 16\); expected \(n, S, S\)"):
         sparsity(np.zeros((16, 16)))
 
 

@@ -154,16 +154,16 @@ def test_a_control_shows_the_mean_of_the_crops_trained_on_unless_told_otherwise(
     for make in (held_constant, delayed):
         from_mean, given = make(follower(), mean=mean), make(follower(), value=-0.5, mean=mean)
         assert (from_mean.policy.value, given.policy.value) == (mean, -0.5)
-        with pytest.raises(ValueError, match="value and mean are None; expected a constant, or the mean"):
+        with pytest.raises(ValueError, match="value and mean: got None; expected a constant, or the mean"):
             make(follower())
     assert control("constant", follower(), mean=0.25).policy.value == 0.25
 
 
 def test_what_cannot_be_a_control_is_refused(crops: np.ndarray) -> None:
     path = Contender("line", path=np.zeros((24, 2)))
-    with pytest.raises(ValueError, match="'line' is a path; expected a policy"):
+    with pytest.raises(ValueError, match="'line': got a path; expected a policy"):
         held_constant(path)
-    with pytest.raises(ValueError, match="'line' is a path; expected a policy"):
+    with pytest.raises(ValueError, match="'line': got a path; expected a policy"):
         delayed(path)
 
     class Peeker(Follower):
@@ -172,11 +172,13 @@ def test_what_cannot_be_a_control_is_refused(crops: np.ndarray) -> None:
 
     with pytest.raises(ValueError, match="'oracle' peeks at the truth"):
         held_constant(Contender("oracle", policy=Peeker()))
-    with pytest.raises(ValueError, match="n_segments is 0; expected a delay of at least one"):
+    with pytest.raises(ValueError, match="n_segments: got 0; expected a delay of at least one"):
         delayed(follower(), 0, value=0.0)
     with pytest.raises(ValueError, match=r"observation has \['specimen_name'\]; expected no parts but"):
         HeldConstant(Follower(), 0.0).predict({"measured": np.zeros((1, 4)), "specimen_name": np.zeros((1, 1))})
-    with pytest.raises(ValueError, match=r"control is 'none'; expected one of \['constant', 'delayed', 'other_crop'\]"):
+    with pytest.raises(
+        ValueError, match=r"control: got 'none'; expected one of \['constant', 'delayed', 'other_crop'\]"
+    ):
         control("none", follower())
     with pytest.raises(ValueError, match=r"positions have shape \(9, 24\); expected \(9, dose, 2\)"):
         of_other_crops(follower(), np.zeros((9, 24)), list("aabbccdde"), np.random.default_rng(0))
@@ -212,7 +214,7 @@ def test_other_crops_are_drawn_from_all_other_specimens() -> None:
 
 
 def test_one_specimen_has_no_other() -> None:
-    with pytest.raises(ValueError, match="groups are 3 crops of 1 specimen; expected at least 2"):
+    with pytest.raises(ValueError, match="groups: got 3 crops of 1 specimen; expected at least 2"):
         other_crops(["a"] * 3, np.random.default_rng(0))
 
 

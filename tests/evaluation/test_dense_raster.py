@@ -199,7 +199,7 @@ def test_wrong_input_is_refused() -> None:
         tune_denoiser(smooth_crops(1), smooth_crops(1), "low-dose", 64, methods=["magic"])
     with pytest.raises(ValueError, match=r"strength: got -1\.0"):
         Denoiser("gaussian", -1.0)
-    with pytest.raises(ValueError, match=r"found crops \(1, 32, 32\) and targets \(2, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"got crops \(1, 32, 32\) and targets \(2, 32, 32\)"):
         tune_denoiser(smooth_crops(1), smooth_crops(2), "low-dose", 64)
     with pytest.raises(ValueError, match=r"share: got 0.0; expected a number in \(0, 1\]"):
         diluted(make_instrument("low-dose"), 0.0)

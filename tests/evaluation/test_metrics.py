@@ -85,9 +85,9 @@ def test_batch_is_the_single_scans_one_by_one(pair: tuple[np.ndarray, np.ndarray
 def test_wrong_shapes_are_refused_with_both_named() -> None:
     with pytest.raises(ValueError, match=r"completions \(2, 8, 8\) and targets \(1, 8, 8\); expected both"):
         loss(np.zeros((2, 8, 8)), np.zeros((1, 8, 8)))
-    with pytest.raises(ValueError, match=r"found completions \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"got completions \(8, 8\)"):
         psnr(np.zeros((8, 8)), np.zeros((8, 8)))
-    with pytest.raises(ValueError, match="found pictures of 6 x 6 px; expected at least 7 x 7"):
+    with pytest.raises(ValueError, match="got pictures of 6 x 6 px; expected at least 7 x 7"):
         ssim(np.zeros((1, 6, 6)), np.zeros((1, 6, 6)))
 
 
@@ -129,5 +129,5 @@ def test_values_of_pixels_of_the_other_kind_do_not_count() -> None:
 
 
 def test_masks_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"found masks \(1, 8, 8\); expected \(2, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"got masks \(1, 8, 8\); expected \(2, 8, 8\)"):
         rmse_measured(np.zeros((2, 8, 8)), np.zeros((2, 8, 8)), np.zeros((1, 8, 8)))

@@ -167,7 +167,7 @@ def test_coverage_is_what_the_docstring_says(spread_of_seeds: float, n_seeds: in
         ({"groups": np.zeros(11)}, "losses have shapes"),
         ({"seeds": np.zeros(11)}, r"seeds have shape \(11,\); expected \(12,\)"),
         ({"first": np.full(12, np.nan)}, "12 losses that are not finite"),
-        ({"n_resamples": 0}, "n_resamples is 0"),
+        ({"n_resamples": 0}, "n_resamples: got 0"),
         ({"confidence": 1.0}, "confidence 1.0"),
     ],
 )
@@ -189,7 +189,7 @@ def test_perfect_completions_weigh_much_but_not_infinitely() -> None:
 
 
 def test_negative_losses_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"the lowest loss is -1\.0"):
+    with pytest.raises(ValueError, match=r"the lowest loss: got -1\.0"):
         wilcoxon(np.array([1.0, -1.0]), np.ones(2), np.arange(2))
 
 
@@ -380,7 +380,7 @@ def test_small_samples_have_intervals_of_student() -> None:
     assert (np.log(low), np.log(high)) == pytest.approx((factor * np.log(0.9), factor * np.log(1.2)), rel=1e-4)
     assert small_sample_interval((0.9, 1.2), 1.0, 10_000) == pytest.approx((0.9, 1.2), abs=1e-4)
     assert small_sample_interval((1.0, 1.0), 1.0, 6) == (1.0, 1.0)
-    with pytest.raises(ValueError, match="n_groups is 1"):
+    with pytest.raises(ValueError, match="n_groups: got 1"):
         small_sample_interval((0.9, 1.2), 1.0, 1)
 
 

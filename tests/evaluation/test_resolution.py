@@ -154,5 +154,5 @@ def test_wrong_input_is_refused() -> None:
         ring_sums(np.zeros((2, 8, 8)), np.zeros((1, 8, 8)))
     with pytest.raises(ValueError, match="S >= 4"):
         frc_cutoff(np.zeros((2, 3, 3)), np.zeros((2, 3, 3)))
-    with pytest.raises(ValueError, match=r"threshold is 1.0; expected a correlation in \(0, 1\)"):
+    with pytest.raises(ValueError, match=r"threshold: got 1.0; expected a correlation in \(0, 1\)"):
         frc_cutoff(np.zeros((2, 8, 8)), np.zeros((2, 8, 8)), 1.0)

@@ -46,7 +46,7 @@ def test_selected_rows_come_by_seed_and_crop() -> None:
     assert rows["seed"].to_pylist() == [0, 0, 1, 1]
     assert rows["crop"].to_pylist() == [0, 1, 0, 1]
     assert rows["loss"].to_pylist() == [2.0, 4.0, 6.0, 8.0]
-    with pytest.raises(KeyError, match="found no rows"):
+    with pytest.raises(KeyError, match="got no rows"):
         select(ROWS, scan="three")
 
 

@@ -34,7 +34,7 @@ def test_downsampling_keeps_every_pixel_at_the_stride_from_the_first_on(stride: 
 
 @pytest.mark.parametrize("stride", [0, 8])
 def test_strides_that_leave_nothing_to_supersample_are_refused(stride: int) -> None:
-    with pytest.raises(ValueError, match=f"stride is {stride} px for crops of 8 px; expected 1 to 7 px"):
+    with pytest.raises(ValueError, match=f"stride: got {stride} px for crops of 8 px; expected 1 to 7 px"):
         downsample_nearest(np.zeros((1, 8, 8)), stride)
 
 
@@ -95,5 +95,5 @@ def test_scores_by_hand() -> None:
 def test_scores_without_an_interval_or_a_ratio() -> None:
     (score,) = supersampling_scores(np.zeros((1, 1, 2)), ["a"], [4], np.array(["g", "g"]), reference="a")
     assert (score.rmse, score.rmse_ci95, score.ratio, score.ratio_ci95) == (0.0, None, None, None)
-    with pytest.raises(ValueError, match="reference is 'b'; expected one of a"):
+    with pytest.raises(ValueError, match="reference: got 'b'; expected one of a"):
         supersampling_scores(np.zeros((1, 1, 2)), ["a"], [4], np.array(["g", "g"]), reference="b")

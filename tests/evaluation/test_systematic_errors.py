@@ -182,8 +182,8 @@ def test_price_of_bits_is_the_ratio_of_errors_to_those_at_32_bits(rng: np.random
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda scans: scans, r"found completions \(2, 2, 16, 16\); expected \(2, 1, 16, 16\)"),
-        (lambda scans: torch.full_like(scans[:, :1], torch.nan), "found completions that are not finite"),
+        (lambda scans: scans, r"got completions \(2, 2, 16, 16\); expected \(2, 1, 16, 16\)"),
+        (lambda scans: torch.full_like(scans[:, :1], torch.nan), "got completions that are not finite"),
     ],
 )
 def test_completers_with_unusable_answers_are_named(answer: NearestCompleter, message: str) -> None:

@@ -298,9 +298,9 @@ def test_pixel_size_is_that_of_atoms_only_and_imaging_never_inverts() -> None:
 
 
 def test_wrong_input_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"found completions \(2, 8, 8\) for 1 truths"):
+    with pytest.raises(ValueError, match=r"got completions \(2, 8, 8\) for 1 truths"):
         truth_metrics(np.zeros((2, 8, 8)), [make_truth(square_lattice())])
-    with pytest.raises(ValueError, match="found -1 crops of 1 families"):
+    with pytest.raises(ValueError, match="got -1 crops of 1 families"):
         specimen_crops(-1, 32, np.random.default_rng(0), ["points"])
     with pytest.raises(ValueError, match="family: got 'gold'"):
         specimen_crops(1, 32, np.random.default_rng(0), ["gold"])

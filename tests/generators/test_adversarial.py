@@ -147,9 +147,9 @@ def test_an_empty_replay_has_a_state(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"size": 0}, "size is 0; expected at least 1"),
-        ({"top_share": 0.0}, "top_share is 0.0; expected more than 0 and at most 1"),
-        ({"chance": 1.0}, "chance is 1.0; expected 0 or more, and less than 1"),
+        ({"size": 0}, "size: got 0; expected at least 1"),
+        ({"top_share": 0.0}, "top_share: got 0.0; expected more than 0 and at most 1"),
+        ({"chance": 1.0}, "chance: got 1.0; expected 0 or more, and less than 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(keywords: dict[str, float], message: str) -> None:

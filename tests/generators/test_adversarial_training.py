@@ -547,13 +547,13 @@ def test_two_processes_make_the_updates_of_one_and_can_take_them_over() -> None:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"adversarial_weight": -1.0}, "adversarial_weight is -1.0; expected 0 or more"),
-        ({"auxiliary_weight": float("nan")}, "auxiliary_weight is nan; expected 0 or more"),
-        ({"auxiliary_learning_rate_factor": 0.0}, "auxiliary_learning_rate_factor is 0.0; expected more than 0"),
-        ({"discriminator_width": 0.0}, "discriminator_width is 0.0; expected more than 0"),
-        ({"discriminator_learning_rate": 0.0}, "discriminator_learning_rate is 0.0; expected more than 0, or None"),
-        ({"discriminators_see": "all"}, "discriminators_see is 'all'; expected 'completed' or 'measured'"),
-        ({"replay_size": 0}, "size is 0; expected at least 1"),
+        ({"adversarial_weight": -1.0}, "adversarial_weight: got -1.0; expected 0 or more"),
+        ({"auxiliary_weight": float("nan")}, "auxiliary_weight: got nan; expected 0 or more"),
+        ({"auxiliary_learning_rate_factor": 0.0}, "auxiliary_learning_rate_factor: got 0.0; expected more than 0"),
+        ({"discriminator_width": 0.0}, "discriminator_width: got 0.0; expected more than 0"),
+        ({"discriminator_learning_rate": 0.0}, "discriminator_learning_rate: got 0.0; expected more than 0, or None"),
+        ({"discriminators_see": "all"}, "discriminators_see: got 'all'; expected 'completed' or 'measured'"),
+        ({"replay_size": 0}, "size: got 0; expected at least 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(keywords: dict[str, Any], message: str) -> None:

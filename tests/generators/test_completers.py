@@ -84,7 +84,7 @@ def test_make_completer_knows_its_names() -> None:
     assert GRID_COMPLETERS == ("area", "bilinear", "bicubic", "lanczos")
     assert [make_completer(name).method for name in GRID_COMPLETERS] == list(GRID_COMPLETERS)
     with pytest.raises(
-        ValueError, match="completer is 'cubic'; expected one of nearest, linear, infill, clough_tocher"
+        ValueError, match="completer: got 'cubic'; expected one of nearest, linear, infill, clough_tocher"
     ):
         make_completer("cubic")
 

@@ -99,10 +99,10 @@ def test_completions_made_in_inference_mode_are_deconvolved_in_it_and_outside(sh
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"n_steps": -1}, "n_steps is -1; expected 0 or more"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0; expected a finite number above 0"),
-        ({"learning_rate": math.nan}, "learning_rate is nan; expected a finite number above 0"),
-        ({"decay": math.inf}, "decay is inf; expected a finite number above 0"),
+        ({"n_steps": -1}, "n_steps: got -1; expected 0 or more"),
+        ({"learning_rate": 0.0}, "learning_rate: got 0.0; expected a finite number above 0"),
+        ({"learning_rate": math.nan}, "learning_rate: got nan; expected a finite number above 0"),
+        ({"decay": math.inf}, "decay: got inf; expected a finite number above 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(keywords: dict[str, float], message: str) -> None:

@@ -89,7 +89,7 @@ def test_whitening_loss_ignores_brightness_and_contrast() -> None:
 
 @pytest.mark.parametrize("window", [1, 32])
 def test_windows_that_do_not_fit_are_refused(window: int) -> None:
-    with pytest.raises(ValueError, match=f"window is {window} px; expected 2 to 31 px for pictures of side 16 px"):
+    with pytest.raises(ValueError, match=f"window: got {window} px; expected 2 to 31 px for pictures of side 16 px"):
         local_whitening(_pictures(), window)
 
 
@@ -126,7 +126,7 @@ def test_fourier_loss_is_continuous_and_zero_at_zero() -> None:
 
 @pytest.mark.parametrize("power", [0.0, 2.5, math.nan])
 def test_fourier_powers_out_of_range_are_refused(power: float) -> None:
-    with pytest.raises(ValueError, match=f"power is {power}; expected more than 0 and at most 2"):
+    with pytest.raises(ValueError, match=f"power: got {power}; expected more than 0 and at most 2"):
         fourier_loss(_pictures(), _pictures(), power=power)
 
 
@@ -190,5 +190,5 @@ def test_weighted_sum() -> None:
 
 @pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
 def test_weights_out_of_range_are_refused(weight: float) -> None:
-    with pytest.raises(ValueError, match=f"weight of mean is {weight}; expected a finite number, 0 or more"):
+    with pytest.raises(ValueError, match=f"weight of mean: got {weight}; expected a finite number, 0 or more"):
         DetailLosses(mean=weight)

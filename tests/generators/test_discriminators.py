@@ -173,18 +173,18 @@ def test_config_rebuilds_the_network() -> None:
 
 
 def test_what_does_not_suit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"sizes are \(\)"):
+    with pytest.raises(ValueError, match=r"sizes: got \(\)"):
         Discriminators(sizes=())
-    with pytest.raises(ValueError, match=r"sizes are \(70, 0\); expected sides of crops of at least 1 px"):
+    with pytest.raises(ValueError, match=r"sizes: got \(70, 0\); expected sides of crops of at least 1 px"):
         Discriminators(sizes=(70, 0))
-    with pytest.raises(ValueError, match="side is 45 px; expected at least 46"):
+    with pytest.raises(ValueError, match="side: got 45 px; expected at least 46"):
         Discriminators(side=45)
-    with pytest.raises(ValueError, match="width is 0; expected more than 0"):
+    with pytest.raises(ValueError, match="width: got 0; expected more than 0"):
         Discriminators(width=0)
     network, pictures = _tiny(), _pictures(1, 64)
-    with pytest.raises(ValueError, match="found neither of generator and places; expected one of them"):
+    with pytest.raises(ValueError, match="got neither of generator and places; expected one of them"):
         network(pictures)
-    with pytest.raises(ValueError, match="found both of generator and places"):
+    with pytest.raises(ValueError, match="got both of generator and places"):
         network(pictures, _generator(), places=network.draw_places(1, 64, _generator()))
     with pytest.raises(ValueError, match=r"pictures have shape \(1, 2, 64, 64\); expected \(n_pictures, 1, S, S\)"):
         network(torch.zeros(1, 2, 64, 64), _generator())

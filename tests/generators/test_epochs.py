@@ -62,5 +62,5 @@ def test_a_source_without_a_list_of_samples_is_refused() -> None:
         def take(self, ids: np.ndarray) -> np.ndarray:
             return np.zeros((len(ids), 4, 4), dtype=np.float32)
 
-    with pytest.raises(ValueError, match="sampling is 'epochs' with crops from Endless; expected ArrayCrops or"):
+    with pytest.raises(ValueError, match="sampling: got 'epochs' with crops from Endless; expected ArrayCrops or"):
         EpochOrder(Endless(), 0)

@@ -187,11 +187,11 @@ def test_tracing_takes_no_distance_for_a_constant(make_scans: Callable[..., Tens
 
 
 def test_sizes_and_suffixes_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="image_size is 18 px; expected a positive multiple of 4"):
+    with pytest.raises(ValueError, match="image_size: got 18 px; expected a positive multiple of 4"):
         trace_generator(ResidualGenerator(), 18)
-    with pytest.raises(ValueError, match=r"found suffix '\.pt'; expected '\.pt2'"):
+    with pytest.raises(ValueError, match=r"got suffix '\.pt'; expected '\.pt2'"):
         export_program(ResidualGenerator(), tmp_path / "a.pt", image_size=16)
-    with pytest.raises(ValueError, match=r"found suffix '\.pt2'; expected '\.onnx'"):
+    with pytest.raises(ValueError, match=r"got suffix '\.pt2'; expected '\.onnx'"):
         export_onnx(ResidualGenerator(), tmp_path / "a.pt2", image_size=16)
     assert not list(tmp_path.iterdir())
 
@@ -201,7 +201,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise ImportError(package)
 
     monkeypatch.setattr(export_module.importlib, "import_module", refuse)
-    with pytest.raises(MissingExtraError, match=r"found no package 'onnx'; expected the extra 'export': pip install"):
+    with pytest.raises(MissingExtraError, match=r"got no package 'onnx'; expected the extra 'export': pip install"):
         export_onnx(UNetGenerator(n_channels=2, n_levels=1), tmp_path / "a.onnx", image_size=8)
 
 

@@ -184,7 +184,7 @@ def test_adaptive_scans_are_refused_without_path_crops_or_dose(rng: np.random.Ge
     with pytest.raises(ValueError, match="scans holds 'adaptive'; expected some of polygonal_spiral"):
         draw_scans(["adaptive"], GEOMETRY, 2, rng)
     short = {"adaptive": lambda crops, _: np.zeros((len(crops), 99, 2))}
-    with pytest.raises(ValueError, match="crops is None with scans 'adaptive'; expected the crops"):
+    with pytest.raises(ValueError, match="crops: got None with scans 'adaptive'; expected the crops"):
         draw_scans(["adaptive"], GEOMETRY, 2, rng, paths=short)
     with pytest.raises(ValueError, match=r"shape \(2, 99, 2\); expected \(2, 100, 2\)"):
         draw_scans(["adaptive"], GEOMETRY, 2, rng, paths=short, crops=np.zeros((2, 48, 48)))

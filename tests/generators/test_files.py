@@ -113,7 +113,7 @@ def test_failed_write_leaves_the_previous_file(
 
 
 def test_only_known_networks_are_saved(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="network is a Linear; expected one of residual, unet"):
+    with pytest.raises(ValueError, match="network: got a Linear; expected one of residual, unet"):
         save_generator(nn.Linear(1, 1), tmp_path / "net.safetensors")
 
 
@@ -121,7 +121,7 @@ def _refusal(path: Path) -> GeneratorFileError:
     with pytest.raises(GeneratorFileError) as caught:
         load_generator(path)
     error = caught.value
-    assert str(error) == f"{path}: found {error.found}; expected {error.expected}"
+    assert str(error) == f"{path}: got {error.found}; expected {error.expected}"
     assert "\n" not in str(error)
     assert error.path == path
     return error

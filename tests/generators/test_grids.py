@@ -169,10 +169,10 @@ def _uneven_columns(mask: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("draw", "found"),
     [
-        (_uneven_rows, "mask is one of 12 pixels with 3 rows that are 2 to 7 px apart"),
-        (_rows_of_many_numbers, "mask is one of 14 pixels with rows of 2 to 4 pixels"),
-        (_shifted_row, "mask is one of 16 pixels with rows of the same number of pixels in different columns"),
-        (_uneven_columns, "mask is one of 12 pixels with pixels that are 2 to 8 px apart in row 0"),
+        (_uneven_rows, "mask: got one of 12 pixels with 3 rows that are 2 to 7 px apart"),
+        (_rows_of_many_numbers, "mask: got one of 14 pixels with rows of 2 to 4 pixels"),
+        (_shifted_row, "mask: got one of 16 pixels with rows of the same number of pixels in different columns"),
+        (_uneven_columns, "mask: got one of 12 pixels with pixels that are 2 to 8 px apart in row 0"),
     ],
 )
 def test_what_is_no_grid_is_named(draw: Callable[[np.ndarray], None], found: str) -> None:
@@ -183,5 +183,5 @@ def test_what_is_no_grid_is_named(draw: Callable[[np.ndarray], None], found: str
 
 
 def test_unknown_methods_are_refused() -> None:
-    with pytest.raises(ValueError, match="grid method is 'cubic'; expected one of nearest, area, bilinear"):
+    with pytest.raises(ValueError, match="grid method: got 'cubic'; expected one of nearest, area, bilinear"):
         GridCompleter("cubic")

@@ -133,5 +133,5 @@ def test_total_variation_takes_large_batches_in_parts(make_scans: MakeScans, mon
 
 
 def test_total_variation_refuses_no_iterations() -> None:
-    with pytest.raises(ValueError, match="n_iterations is 0; expected at least 1"):
+    with pytest.raises(ValueError, match="n_iterations: got 0; expected at least 1"):
         TotalVariationCompleter(0)

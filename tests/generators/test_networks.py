@@ -83,7 +83,7 @@ def test_sides_and_shapes_that_do_not_suit_are_refused(kind: str, settings: dict
 
 
 def test_unet_refuses_an_empty_network() -> None:
-    with pytest.raises(ValueError, match="n_channels is 0 and n_levels 3; expected at least 1 of each"):
+    with pytest.raises(ValueError, match="n_channels: got 0 and n_levels 3; expected at least 1 of each"):
         UNetGenerator(n_channels=0)
 
 
@@ -157,5 +157,5 @@ def test_width_is_a_factor_of_all_channels_of_the_paper_s_network(make_scans: Ma
     assert 0.24 < n_weights(half) / n_weights(ResidualGenerator()) < 0.26
     assert half(make_scans(2, 16)).shape == (2, 1, 16, 16)
     assert ResidualGenerator(**half.config).config == {"width": 0.5}
-    with pytest.raises(ValueError, match="width is 0; expected a number above 0"):
+    with pytest.raises(ValueError, match="width: got 0; expected a number above 0"):
         ResidualGenerator(width=0)

@@ -112,12 +112,12 @@ def test_first_weights_come_from_the_seed_and_leave_the_global_state_alone() -> 
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"n_crops": 0}, "n_crops is 0; expected at least 1"),
-        ({"crop_size": 0}, "crop_size is 0; expected at least 1"),
-        ({"widths": ()}, "widths is 0; expected at least 1"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0; expected more than 0"),
-        ({"floor": float("nan")}, "floor is nan; expected more than 0"),
-        ({"decay": 1.0}, "decay is 1.0; expected 0 or more, and less than 1"),
+        ({"n_crops": 0}, "n_crops: got 0; expected at least 1"),
+        ({"crop_size": 0}, "crop_size: got 0; expected at least 1"),
+        ({"widths": ()}, "widths: got 0; expected at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate: got 0.0; expected more than 0"),
+        ({"floor": float("nan")}, "floor: got nan; expected more than 0"),
+        ({"decay": 1.0}, "decay: got 1.0; expected 0 or more, and less than 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(keywords: dict[str, float], message: str) -> None:

@@ -94,7 +94,7 @@ def test_gradient_passes_through_the_batch_mean() -> None:
 
 
 def test_decay_out_of_range_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"decay is 1.5; expected a number in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"decay: got 1.5; expected a number in \[0, 1\]"):
         MeanOnlyBatchNorm2d(3, decay=1.5)
 
 

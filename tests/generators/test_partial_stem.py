@@ -175,7 +175,7 @@ def test_sides_shapes_and_widths_that_do_not_suit_are_refused() -> None:
         _tiny()(torch.zeros(1, 2, 48, 48))
     with pytest.raises(ValueError, match=r"shape \(1, 1, 32, 32\); expected \(n_scans, 2, S, S\)"):
         _tiny()(torch.zeros(1, 1, 32, 32))
-    with pytest.raises(ValueError, match="width is 0; expected more than 0"):
+    with pytest.raises(ValueError, match="width: got 0; expected more than 0"):
         TwoStageGenerator(width=0)
-    with pytest.raises(ValueError, match="width is -1; expected more than 0"):
+    with pytest.raises(ValueError, match="width: got -1; expected more than 0"):
         AuxiliaryTrainer(width=-1)

@@ -96,9 +96,9 @@ def test_a_completer_gets_what_was_sent(make_scans: Callable[..., Tensor]) -> No
 
 
 def test_other_numbers_of_bits_and_types_are_refused() -> None:
-    with pytest.raises(ValueError, match="bits is 4; expected one of 32, 16, 8"):
+    with pytest.raises(ValueError, match="bits: got 4; expected one of 32, 16, 8"):
         encode_values(torch.zeros(1), 4)
-    with pytest.raises(ValueError, match="bits is 64; expected one of 32, 16, 8"):
+    with pytest.raises(ValueError, match="bits: got 64; expected one of 32, 16, 8"):
         QuantisedInput(lambda scans: scans, 64)
-    with pytest.raises(ValueError, match=r"encoded values are torch\.int64; expected torch\.float32"):
+    with pytest.raises(ValueError, match=r"encoded values: got torch\.int64; expected torch\.float32"):
         decode_values(torch.zeros(1, dtype=torch.int64))

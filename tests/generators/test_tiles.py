@@ -114,7 +114,7 @@ def test_stride_comes_from_the_network(make_scans: MakeScans) -> None:
     assert tiled.stride == 4
     with torch.inference_mode():
         assert tiled(make_scans(1, 50)).shape == (1, 1, 50, 50)
-    with pytest.raises(ValueError, match="tile is 18 px; expected a positive multiple of 4"):
+    with pytest.raises(ValueError, match="tile: got 18 px; expected a positive multiple of 4"):
         TiledCompleter(network, 18, 4)
 
 
@@ -125,13 +125,13 @@ def test_nearest_measured_pixels_closer_than_the_overlap_are_found(make_scans: M
 
 def test_what_does_not_suit_is_refused() -> None:
     completer = NearestCompleter()
-    with pytest.raises(ValueError, match=r"tile is 8 px; expected at least 2 overlap \+ stride = 9"):
+    with pytest.raises(ValueError, match=r"tile: got 8 px; expected at least 2 overlap \+ stride = 9"):
         TiledCompleter(completer, 8, 4)
-    with pytest.raises(ValueError, match="stride is 0, n_at_once 8 and overlap 4; expected at least 1, 1 and 0"):
+    with pytest.raises(ValueError, match="stride: got 0, n_at_once 8 and overlap 4; expected at least 1, 1 and 0"):
         TiledCompleter(completer, 16, 4, stride=0)
     with pytest.raises(ValueError, match="overlap -1"):
         TiledCompleter(completer, 16, -1)
-    with pytest.raises(ValueError, match="tile is 0 px"):
+    with pytest.raises(ValueError, match="tile: got 0 px"):
         TiledCompleter(completer, 0, 0)
     with pytest.raises(ValueError, match=r"shape \(1, 1, 8, 8\); expected \(n_scans, 2, height, width\)"):
         TiledCompleter(completer, 8, 2)(torch.zeros(1, 1, 8, 8))

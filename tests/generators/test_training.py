@@ -231,22 +231,22 @@ def test_scheduled_rate_reaches_the_optimiser(crops: ArrayCrops) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"generator": "gan"}, "generator is 'gan'; expected one of residual, unet"),
-        ({"schedule": "step"}, "schedule is 'step'; expected 'constant', 'cosine' or 'steps'"),
+        ({"generator": "gan"}, "generator: got 'gan'; expected one of residual, unet"),
+        ({"schedule": "step"}, "schedule: got 'step'; expected 'constant', 'cosine' or 'steps'"),
         ({"scans": ("rosette",)}, "scans holds 'rosette'"),
-        ({"n_updates": 0}, "n_updates is 0; expected more than 0"),
-        ({"batch_size": -1}, "batch_size is -1; expected more than 0"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan; expected more than 0"),
-        ({"weight_decay": -0.1}, "weight_decay is -0.1; expected 0 or more"),
-        ({"seed": -1}, "seed is -1; expected 0 or more"),
+        ({"n_updates": 0}, "n_updates: got 0; expected more than 0"),
+        ({"batch_size": -1}, "batch_size: got -1; expected more than 0"),
+        ({"learning_rate": float("nan")}, "learning_rate: got nan; expected more than 0"),
+        ({"weight_decay": -0.1}, "weight_decay: got -0.1; expected 0 or more"),
+        ({"seed": -1}, "seed: got -1; expected 0 or more"),
         ({"scans": ()}, "scans holds nothing"),
         ({"coverages": (0.1, 1.5)}, "coverages holds 1.5; expected numbers above 0 and at most 1"),
-        ({"ema_decay": 1.0}, "ema_decay is 1.0; expected 0 or more, and less than 1"),
-        ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0; expected more than 0, or None"),
-        ({"precision": "float16"}, "precision is 'float16'; expected 'float32' or 'bfloat16'"),
-        ({"prioritisation": "yes"}, "prioritisation is 'yes'; expected 'none', 'given' or 'tracked'"),
-        ({"alrc_mu1": 25.0, "alrc_mu2": 30.0}, r"mu2 is 30.0 with mu1 25.0; expected mu2 >= mu1\*\*2"),
-        ({"adversarial_share": 1.0}, "adversarial_share is 1.0; expected 0 or more, and less than 1"),
+        ({"ema_decay": 1.0}, "ema_decay: got 1.0; expected 0 or more, and less than 1"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm: got 0.0; expected more than 0, or None"),
+        ({"precision": "float16"}, "precision: got 'float16'; expected 'float32' or 'bfloat16'"),
+        ({"prioritisation": "yes"}, "prioritisation: got 'yes'; expected 'none', 'given' or 'tracked'"),
+        ({"alrc_mu1": 25.0, "alrc_mu2": 30.0}, r"mu2: got 30.0 with mu1 25.0; expected mu2 >= mu1\*\*2"),
+        ({"adversarial_share": 1.0}, "adversarial_share: got 1.0; expected 0 or more, and less than 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
@@ -257,12 +257,12 @@ def test_settings_out_of_range_are_refused(change: dict[str, Any], message: str)
 def test_sides_that_disagree_are_refused(crops: ArrayCrops) -> None:
     with pytest.raises(ValueError, match="crops have side 16 px; expected the geometry's 24"):
         GeneratorTrainer(UNetGenerator(), crops, ScanGeometry(24, 4, 4), SETTINGS)
-    with pytest.raises(ValueError, match="image_size is 16 px; expected a multiple of 32"):
+    with pytest.raises(ValueError, match="image_size: got 16 px; expected a multiple of 32"):
         GeneratorTrainer(UNetGenerator(n_channels=4, n_levels=5), crops, GEOMETRY, SETTINGS)
 
 
 def test_make_generator_refuses_an_unknown_kind() -> None:
-    with pytest.raises(ValueError, match="generator is 'gan'; expected one of residual, unet"):
+    with pytest.raises(ValueError, match="generator: got 'gan'; expected one of residual, unet"):
         make_generator("gan", seed=0)
 
 
@@ -564,7 +564,7 @@ def test_one_process_alone_caps_as_without_others() -> None:
 
 
 def test_supervised_trainer_refuses_what_it_cannot_do(crops: ArrayCrops) -> None:
-    with pytest.raises(ValueError, match=r"adversarial_share is 0\.5; expected 0 for supervised training"):
+    with pytest.raises(ValueError, match=r"adversarial_share: got 0\.5; expected 0 for supervised training"):
         _trainer(crops, dataclasses.replace(SETTINGS, adversarial_share=0.5))
-    with pytest.raises(ValueError, match="batch_size is 6; expected a multiple of the 4 processes"):
+    with pytest.raises(ValueError, match="batch_size: got 6; expected a multiple of the 4 processes"):
         GeneratorTrainer(UNetGenerator(n_levels=2), crops, GEOMETRY, SETTINGS, processes=Processes(1, 4))

@@ -112,7 +112,7 @@ def test_shapes_that_do_not_fit_are_refused(make_scans: MakeScans) -> None:
         ErrorHead()(scans, scans[:, :1, :4])
     with pytest.raises(ValueError, match=r"partial scans have shape \(2, 1, 8, 8\); expected \(n_scans, 2, S, S\)"):
         ErrorHead()(scans[:, :1], scans[:, :1])
-    with pytest.raises(ValueError, match="n_channels is 0; expected at least 1"):
+    with pytest.raises(ValueError, match="n_channels: got 0; expected at least 1"):
         ErrorHead(n_channels=0)
 
 
@@ -200,7 +200,7 @@ def test_an_ensemble_completes_by_the_mean_and_errs_by_the_deviation(make_scans:
     np.testing.assert_allclose(errors, 2.0 * pictures.std(axis=0, ddof=1), atol=1e-6)
     assert torch.equal(EnsembleCompleter(members)(scans), completions)
     assert EnsembleCompleter(members, 2.0).scaled(0.25).scale == 0.5
-    with pytest.raises(ValueError, match="completers are 1; expected at least 2"):
+    with pytest.raises(ValueError, match="completers: got 1; expected at least 2"):
         EnsembleCompleter(members[:1])
 
 
@@ -224,17 +224,17 @@ def test_a_scale_that_does_not_exist_is_refused() -> None:
         fit_scale(torch.zeros(1), torch.ones(1))
     with pytest.raises(ValueError, match=r"shapes \(1,\) and \(2,\); expected the same"):
         fit_scale(torch.ones(1), torch.ones(2))
-    with pytest.raises(ValueError, match="scale is nan; expected a positive, finite factor"):
+    with pytest.raises(ValueError, match="scale: got nan; expected a positive, finite factor"):
         CompleterWithError(NearestCompleter(), ErrorHead(), math.nan)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_updates": 0}, "n_updates is 0; expected more than 0"),
-        ({"learning_rate": -1.0}, "learning_rate is -1.0; expected more than 0"),
-        ({"beta": 1.5}, "beta is 1.5; expected between 0 and 1"),
-        ({"seed": -1}, "seed is -1; expected 0 or more"),
+        ({"n_updates": 0}, "n_updates: got 0; expected more than 0"),
+        ({"learning_rate": -1.0}, "learning_rate: got -1.0; expected more than 0"),
+        ({"beta": 1.5}, "beta: got 1.5; expected between 0 and 1"),
+        ({"seed": -1}, "seed: got -1; expected 0 or more"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
@@ -295,7 +295,7 @@ def test_the_head_of_another_generator_is_refused_in_one_line(saved: tuple[Compl
         load_error_head(path, other)
     own, given = (completer_fingerprint(network)[:12] for network in (completer.completer, other))
     assert str(refusal.value) == (
-        f"{path}: found an error head of a completer with the hash {own}; "
+        f"{path}: got an error head of a completer with the hash {own}; "
         f"expected that of the UNetGenerator given, with the hash {given}"
     )
 
@@ -303,7 +303,7 @@ def test_the_head_of_another_generator_is_refused_in_one_line(saved: tuple[Compl
 def test_files_that_are_no_error_heads_are_refused(saved: tuple[CompleterWithError, Path], tmp_path: Path) -> None:
     completer, path = saved
     network = completer.completer
-    with pytest.raises(GeneratorFileError, match="found no such file; expected a file of an error head"):
+    with pytest.raises(GeneratorFileError, match="got no such file; expected a file of an error head"):
         load_error_head(tmp_path / "none", network)
     save_generator(network, tmp_path / "generator")  # type: ignore[arg-type]
     with pytest.raises(GeneratorFileError, match=f"expected a file of an error head with the header {ERROR_HEADER}"):
@@ -323,5 +323,5 @@ def test_files_that_are_no_error_heads_are_refused(saved: tuple[CompleterWithErr
         with pytest.raises(GeneratorFileError, match="an error head that cannot be rebuilt"):
             load_error_head(tmp_path / "foreign", network)
     _write(tmp_path / "newer", ERROR_HEADER, {**good, "format_version": 99}, tensors)
-    with pytest.raises(GeneratorFileError, match="found format version 99"):
+    with pytest.raises(GeneratorFileError, match="got format version 99"):
         load_error_head(tmp_path / "newer", network)

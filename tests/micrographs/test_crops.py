@@ -194,7 +194,7 @@ class TestBadMicrographsFoundLate:
         crops = MicrographCrops(MicrographDataset(folder), 8)
         ids = crops.draw(30, np.random.default_rng(0))
         assert set(ids[:, 0]) == set(range(6))
-        with pytest.raises(MicrographError, match=r"0\.tif: found no finite value"):
+        with pytest.raises(MicrographError, match=r"0\.tif: got no finite value"):
             crops.take(ids)
 
 
@@ -233,7 +233,7 @@ class TestTiles:
         np.testing.assert_array_equal(tiles, MicrographCrops(dataset.subset([0]), 10).tiles(max_per_micrograph=5))
 
     def test_refuses_none_at_all(self, dataset: MicrographDataset):
-        with pytest.raises(ValueError, match="max_per_micrograph is 0"):
+        with pytest.raises(ValueError, match="max_per_micrograph: got 0"):
             MicrographCrops(dataset, 10).tiles(max_per_micrograph=0)
 
 
@@ -245,5 +245,5 @@ class TestMaterialise:
         np.testing.assert_array_equal(bank.crops, crops.take(ids))
 
     def test_refuses_none(self, dataset: MicrographDataset):
-        with pytest.raises(ValueError, match="n_crops is 0"):
+        with pytest.raises(ValueError, match="n_crops: got 0"):
             materialise(MicrographCrops(dataset, 16), 0, np.random.default_rng(3))

@@ -100,14 +100,14 @@ class TestListing:
             (tmp_path, "no micrograph files, an empty folder"),
             (tmp_path / "absent", "nothing there"),
         ):
-            with pytest.raises(MicrographError, match=f"{path.name}: found {found}; expected"):
+            with pytest.raises(MicrographError, match=f"{path.name}: got {found}; expected"):
                 MicrographDataset(path)
         (tmp_path / "notes.txt").touch()
         with pytest.raises(MicrographError, match=r"no micrograph files \(1 other files\)"):
             MicrographDataset(tmp_path, skip_bad=True)
         with pytest.raises(ValueError, match="no path"):
             MicrographDataset([])
-        with pytest.raises(ValueError, match="crop_size is 0"):
+        with pytest.raises(ValueError, match="crop_size: got 0"):
             MicrographDataset(tmp_path, crop_size=0)
 
     def test_index_out_of_range(self, tmp_path: Path):
@@ -138,7 +138,7 @@ class TestGroups:
     def test_given_table_must_name_a_file(self, tmp_path: Path):
         write(tmp_path / "a.tif")
         (tmp_path / "table.csv").write_text("file,group\nother.tif,area\n")
-        with pytest.raises(MicrographError, match=r"table\.csv: found a table that names none of the files"):
+        with pytest.raises(MicrographError, match=r"table\.csv: got a table that names none of the files"):
             MicrographDataset(tmp_path, groups=tmp_path / "table.csv")
 
     def test_subset_keeps_groups_and_shares_the_cache(self, tmp_path: Path):
@@ -163,7 +163,7 @@ class TestBadFiles:
         }
         assert write_bad_files(tmp_path) == list(found)
         for name, text in found.items():
-            with pytest.raises(MicrographError, match=f"{name}: found {text}"):
+            with pytest.raises(MicrographError, match=f"{name}: got {text}"):
                 MicrographDataset(tmp_path / name, crop_size=32)
 
     def test_skipped_ones_are_reported(self, tmp_path: Path):
@@ -210,9 +210,9 @@ class TestBadFiles:
         self.write_late_ones(tmp_path)
         dataset = MicrographDataset(tmp_path)
         assert len(dataset) == 3
-        with pytest.raises(MicrographError, match=r"nan\.tif: found no finite value"):
+        with pytest.raises(MicrographError, match=r"nan\.tif: got no finite value"):
             dataset[1]
-        with pytest.raises(MicrographError, match=r"rotten\.tif: found damaged"):
+        with pytest.raises(MicrographError, match=r"rotten\.tif: got damaged"):
             dataset[2]
         assert dataset.skipped == []
 
@@ -294,7 +294,7 @@ class TestLaziness:
         picture[399, 399] = 1.0
         np.save(tmp_path / "good.npy", picture)
         dataset = MicrographDataset(tmp_path, cache_bytes=2**18, skip_bad=True)
-        with pytest.raises(MicrographError, match=r"bad\.npy: found no finite value"):
+        with pytest.raises(MicrographError, match=r"bad\.npy: got no finite value"):
             dataset.window(0, 0, 0, 10)
         assert len(dataset.skipped) == 1
         assert not dataset.is_readable(0)

@@ -31,7 +31,7 @@ def refused(path: Path, found: str, page: int = 0) -> MicrographError:
         read_micrograph(path, page)
     message = str(caught.value)
     assert "\n" not in message
-    assert message.startswith(f"{path}: found ")
+    assert message.startswith(f"{path}: got ")
     assert "; expected " in message
     return caught.value
 
@@ -267,7 +267,7 @@ class TestNpy:
     def test_truncated(self, tmp_path: Path, kept: int):
         np.save(tmp_path / "a.npy", picture_of("float32"))
         (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:kept])
-        with pytest.raises(MicrographError, match="found"):
+        with pytest.raises(MicrographError, match="got"):
             list_planes(tmp_path / "a.npy")
 
 
@@ -295,7 +295,7 @@ class TestPng:
     def test_truncated(self, tmp_path: Path, kept: int):
         noise = np.random.default_rng(0).integers(256, size=(32, 32)).astype(np.uint8)
         (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(noise)[:kept])
-        with pytest.raises(MicrographError, match="found"):
+        with pytest.raises(MicrographError, match="got"):
             list_planes(tmp_path / "a.png")
 
     def test_damage_inside(self, tmp_path: Path):
@@ -365,7 +365,7 @@ class TestBorder:
     def test_error_survives_pickle_and_copy(self):
         error = MicrographError("a.tif", "two\nlines", "one")
         for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301
-            assert str(other) == "a.tif: found two lines; expected one"
+            assert str(other) == "a.tif: got two lines; expected one"
             assert other.path == Path("a.tif")
 
     def test_library_logs_are_held_back_and_levels_restored(self, tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -61,7 +61,7 @@ class TestSplitGroups:
 
     @pytest.mark.parametrize("fractions", [(0.8, 0.3), (1.2, -0.2), (0.5, 0.5, 0.0), (), (float("nan"), 1.0)])
     def test_refuses_fractions(self, fractions: tuple[float, ...]):
-        with pytest.raises(ValueError, match="fractions are"):
+        with pytest.raises(ValueError, match="fractions: got"):
             split_groups(["a", "b", "c"], fractions)
 
 

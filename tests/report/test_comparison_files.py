@@ -201,7 +201,7 @@ def test_learning_curves_are_drawn_as_given(tmp_path: Path) -> None:
 
 
 def test_unfit_curves_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"found 1 curves, unfit \['a'\]"):
+    with pytest.raises(ValueError, match=r"got 1 curves, unfit \['a'\]"):
         learning_figure({"a": (np.arange(3), np.arange(2))})
-    with pytest.raises(ValueError, match="found 0 curves"):
+    with pytest.raises(ValueError, match="got 0 curves"):
         learning_figure({})

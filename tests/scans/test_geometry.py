@@ -93,21 +93,21 @@ def test_settings_survive_json(geometry: ScanGeometry) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 1}, "image_size is 1; expected an integer of at least 2"),
-        ({"image_size": 96.0}, "image_size is 96.0; expected"),
-        ({"n_segments": 0}, "n_segments is 0; expected"),
-        ({"n_positions": True}, "n_positions is True; expected"),
-        ({"spacing": 0.0}, "spacing is 0.0; expected a positive"),
-        ({"spacing": float("nan")}, "spacing is nan; expected"),
-        ({"spacing": (2.0, 1.0)}, r"spacing is \(2.0, 1.0\); expected"),
-        ({"spacing": (1.0,)}, r"spacing is \(1.0,\); expected"),
+        ({"image_size": 1}, "image_size: got 1; expected an integer of at least 2"),
+        ({"image_size": 96.0}, "image_size: got 96.0; expected"),
+        ({"n_segments": 0}, "n_segments: got 0; expected"),
+        ({"n_positions": True}, "n_positions: got True; expected"),
+        ({"spacing": 0.0}, "spacing: got 0.0; expected a positive"),
+        ({"spacing": float("nan")}, "spacing: got nan; expected"),
+        ({"spacing": (2.0, 1.0)}, r"spacing: got \(2.0, 1.0\); expected"),
+        ({"spacing": (1.0,)}, r"spacing: got \(1.0,\); expected"),
         ({"spacing": (1.0, 2.0, 3.0)}, "expected"),
-        ({"spacing": ()}, r"spacing is \(\); expected"),
-        ({"spacing": "wide"}, "spacing is 'wide'; expected"),
-        ({"start": (96.0, 0.0)}, r"start is \(96.0, 0.0\); expected .* inside \[0, 95\]"),
+        ({"spacing": ()}, r"spacing: got \(\); expected"),
+        ({"spacing": "wide"}, "spacing: got 'wide'; expected"),
+        ({"start": (96.0, 0.0)}, r"start: got \(96.0, 0.0\); expected .* inside \[0, 95\]"),
         ({"start": (1.0,)}, "expected"),
-        ({"start": 3.0}, "start is 3.0; expected"),
-        ({"first_heading": float("inf")}, "first_heading is inf; expected"),
+        ({"start": 3.0}, "start: got 3.0; expected"),
+        ({"first_heading": float("inf")}, "first_heading: got inf; expected"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(settings: dict[str, object], message: str) -> None:
@@ -117,7 +117,7 @@ def test_bad_settings_are_refused_in_one_line(settings: dict[str, object], messa
 
 
 def test_unknown_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"geometry settings are \['pixels'\]; expected"):
+    with pytest.raises(ValueError, match=r"geometry settings: got \['pixels'\]; expected"):
         ScanGeometry.from_dict({"pixels": 96})
 
 

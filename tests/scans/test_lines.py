@@ -96,11 +96,11 @@ def test_walk_is_mirrored_not_stopped_at_the_border(rng: np.random.Generator) ->
 
 
 def test_nonsense_is_refused(rng: np.random.Generator) -> None:
-    with pytest.raises(ValueError, match=r"jitter is -0\.1; expected"):
+    with pytest.raises(ValueError, match=r"jitter: got -0\.1; expected"):
         jittered_gridlike(10, 16, rng, jitter=-0.1)
-    with pytest.raises(ValueError, match=r"persistence is 0\.0; expected"):
+    with pytest.raises(ValueError, match=r"persistence: got 0\.0; expected"):
         random_walk(10, 16, rng, persistence=0.0)
-    with pytest.raises(ValueError, match="spacing is nan; expected"):
+    with pytest.raises(ValueError, match="spacing: got nan; expected"):
         serpentine_raster(10, 16, spacing=math.nan)
 
 
@@ -135,11 +135,11 @@ def test_given_oscillations_make_that_lissajous_curve(n: int) -> None:
 
 
 def test_nonsense_numbers_of_lines_are_refused() -> None:
-    with pytest.raises(ValueError, match="n_lines is 0; expected a positive integer"):
+    with pytest.raises(ValueError, match="n_lines: got 0; expected a positive integer"):
         serpentine_raster(10, 16, n_lines=0)
-    with pytest.raises(ValueError, match=r"phase is 1\.5; expected a number in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"phase: got 1\.5; expected a number in \[0, 1\]"):
         serpentine_raster(10, 16, phase=1.5)
-    with pytest.raises(ValueError, match="margin is -1; expected"):
+    with pytest.raises(ValueError, match="margin: got -1; expected"):
         serpentine_raster(10, 16, margin=-1)
-    with pytest.raises(ValueError, match=r"n_oscillations is 2\.5; expected a positive integer"):
+    with pytest.raises(ValueError, match=r"n_oscillations: got 2\.5; expected a positive integer"):
         lissajous(10, 16, n_oscillations=2.5)  # type: ignore[arg-type]

@@ -67,5 +67,5 @@ def test_random_points_are_distinct_and_uniform(rng: np.random.Generator) -> Non
 
 def test_more_points_than_pixels_are_refused(rng: np.random.Generator) -> None:
     for call in (lambda: uniform_grid(65, 8), lambda: random_points(65, 8, rng)):
-        with pytest.raises(ValueError, match="n_positions is 65; expected at most 64"):
+        with pytest.raises(ValueError, match="n_positions: got 65; expected at most 64"):
             call()

@@ -158,5 +158,5 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"values have shape \(4,\); expected"):
         partial_scans(np.zeros(4), np.zeros((2, 5, 2)), 4)
     for call in (lambda: partial_scans([[1.0]], [[[0, 0]]], 0), lambda: coverage([[[0, 0]]], 0)):
-        with pytest.raises(ValueError, match="image_size is 0; expected a positive"):
+        with pytest.raises(ValueError, match="image_size: got 0; expected a positive"):
             call()

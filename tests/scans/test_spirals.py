@@ -135,11 +135,11 @@ def test_turns_and_margin_set_the_pitch_of_a_square_spiral(n_turns: int, margin:
 
 
 def test_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="phase is nan; expected"):
+    with pytest.raises(ValueError, match="phase: got nan; expected"):
         archimedean_spiral(10, 16, phase=math.nan)
-    with pytest.raises(ValueError, match="n_turns is 0; expected a positive integer"):
+    with pytest.raises(ValueError, match="n_turns: got 0; expected a positive integer"):
         square_spiral(10, 16, n_turns=0)
-    with pytest.raises(ValueError, match=r"margin is -0\.5; expected"):
+    with pytest.raises(ValueError, match=r"margin: got -0\.5; expected"):
         square_spiral(10, 16, margin=-0.5)
 
 

@@ -69,7 +69,7 @@ def test_contiguous_scans_are_nearly_unbroken(name: str, rng: np.random.Generato
 
 def test_random_families_need_a_generator() -> None:
     for name in ("gridlike", "random", "random_walk"):
-        with pytest.raises(ValueError, match=f"rng is None for the random static scan '{name}'; expected"):
+        with pytest.raises(ValueError, match=f"rng: got None for the random static scan '{name}'; expected"):
             static_scan(name, 16, 16)
         first, other = (static_scan(name, 16, 16, np.random.default_rng(seed)) for seed in (0, 1))
         assert not np.array_equal(first, other)
@@ -102,21 +102,21 @@ def test_random_families_are_drawn_anew() -> None:
 
 def test_a_cached_dose_does_not_let_its_lookalikes_in() -> None:
     static_scan("grid", 1, 16)
-    with pytest.raises(ValueError, match="n_positions is True; expected"):
+    with pytest.raises(ValueError, match="n_positions: got True; expected"):
         static_scan("grid", True, 16)
-    with pytest.raises(ValueError, match=r"n_positions is \[1\]; expected"):
+    with pytest.raises(ValueError, match=r"n_positions: got \[1\]; expected"):
         static_scan("grid", [1], 16)
 
 
 @pytest.mark.parametrize(
     ("name", "n_positions", "size", "message"),
     [
-        ("zigzag", 10, 16, "static scan is 'zigzag'; expected one of"),
-        ("spiral", 0, 16, "n_positions is 0; expected a positive number"),
-        ("spiral", 2.5, 16, "n_positions is 2.5; expected"),
-        ("grid", True, 16, "n_positions is True; expected"),
-        ("raster", 10, 1, "image_size is 1; expected an integer of at least 2"),
-        ("halton", 10, 16.0, "image_size is 16.0; expected"),
+        ("zigzag", 10, 16, "static scan: got 'zigzag'; expected one of"),
+        ("spiral", 0, 16, "n_positions: got 0; expected a positive number"),
+        ("spiral", 2.5, 16, "n_positions: got 2.5; expected"),
+        ("grid", True, 16, "n_positions: got True; expected"),
+        ("raster", 10, 1, "image_size: got 1; expected an integer of at least 2"),
+        ("halton", 10, 16.0, "image_size: got 16.0; expected"),
     ],
 )
 def test_nonsense_is_refused_in_one_line(name: str, n_positions: int, size: int, message: str) -> None:

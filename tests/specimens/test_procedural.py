@@ -97,8 +97,8 @@ def test_one_family_may_be_named_alone(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("arguments", "families", "message"),
     [
-        ((-1, 32), None, r"n_crops is -1; expected at least 0"),
-        ((1, 15), None, r"crop_size is 15 px; expected at least 16 px"),
+        ((-1, 32), None, r"n_crops: got -1; expected at least 0"),
+        ((1, 15), None, r"crop_size: got 15 px; expected at least 16 px"),
         (
             (1, 32),
             ["grains", "cheese"],
