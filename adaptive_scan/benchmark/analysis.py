@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -191,7 +191,8 @@ def analyse(results: Results, *, n_resamples: int = 4000, seed: int = 0) -> Anal
         The analysis; the same one for the same results and seed.
 
     Raises:
-        ValueError: If there are no rows, a scan that the description names has none, or a loss is not finite.
+        SettingError: If there are no rows, or a scan that the description names has none.
+        ValueError: If a loss is not finite.
     """
     table = load_losses(results.rows)
     best_static, chosen_on = best_static_scans(results, table)
@@ -244,10 +245,13 @@ class _Bootstrap:
                 found[place] = _widened(interval, pairs[place])
         return found
 
-    def ratios(self, pairs: Sequence[Paired]) -> list[tuple[float | None, Interval | None]]:
-        """Ratio of mean losses and its interval of each."""
-        ratios = [ratio_of_means(pair.first, pair.second) for pair in pairs]
-        return list(zip(ratios, self.intervals(pairs), strict=True))
+    def ratios(self, pairs: Sequence[Paired | None]) -> list[tuple[float | None, Interval | None]]:
+        """Ratio of mean losses and its interval of each; None and None where there is no pair."""
+        found: list[tuple[float | None, Interval | None]] = [(None, None)] * len(pairs)
+        known = [(place, pair) for place, pair in enumerate(pairs) if pair is not None]
+        for (place, pair), interval in zip(known, self.intervals([pair for _, pair in known]), strict=True):
+            found[place] = (ratio_of_means(pair.first, pair.second), interval)
+        return found
 
 
 def _widened(interval: Interval | None, pair: Paired) -> Interval | None:
@@ -264,7 +268,7 @@ def _structure(pair: Paired) -> bytes:
 
 def compare(asked: Sequence[Question], table: LossTable, bootstrap: _Bootstrap) -> list[ScanComparison]:
     """Answer each question whose two sides share crops."""
-    paired = [common_crops(_side(table, one, one.first), _side(table, one, one.second)) for one in asked]
+    paired = [common_crops(table[one.geometry, *one.first], table[one.geometry, *one.second]) for one in asked]
     answered = [(question, pair) for question, pair in zip(asked, paired, strict=True) if pair is not None]
     pairs = [pair for _, pair in answered]
     intervals = bootstrap.intervals(pairs)
@@ -284,10 +288,6 @@ def compare(asked: Sequence[Question], table: LossTable, bootstrap: _Bootstrap) 
         )
         for place, (question, pair) in enumerate(answered)
     ]
-
-
-def _side(table: LossTable, question: Question, side: tuple[str, str]) -> ScanLosses:
-    return table[question.geometry, *side]
 
 
 def _comparison(
@@ -375,92 +375,36 @@ def _holm_by_family(families: Sequence[str | int], p_values: np.ndarray) -> np.n
     return adjusted
 
 
-@dataclass(frozen=True, eq=False)
-class FactorialCell:
-    """A cell before its ratios are taken.
-
-    Attributes:
-        adaptive: The adaptive scan whose table it is.
-        role: "adaptive" or "best static".
-        own: Losses of the cell.
-        to_static: Them beside those of the best static scan.
-        to_shared: Them beside those of the same scan by the shared generator.
-    """
-
-    adaptive: str
-    role: str
-    own: ScanLosses
-    to_static: Paired | None
-    to_shared: Paired | None
-
-
-def factorial_cells(
-    table: LossTable, best_static: Mapping[str, str], classical: Mapping[str, str]
-) -> list[FactorialCell]:
-    """The cells of every adaptive scan that has a generator of its own, in the order of the rows.
-
-    Args:
-        table: Losses by geometry, scan and completer.
-        best_static: The best contiguous static scan of each geometry.
-        classical: The best classical completer of each geometry.
-
-    Returns:
-        At most six cells for each geometry and adaptive scan; those that were not measured are left out.
-    """
-    adaptive = [key for key, one in table.items() if one.role == "adaptive" and key[2] == OWN]
-    return [
-        cell
-        for geometry, scan, _ in adaptive
-        if geometry in best_static
-        for cell in _cells(table, geometry, scan, best_static[geometry], [SHARED, OWN, classical.get(geometry)])
-    ]
-
-
-def _cells(
-    table: LossTable, geometry: str, adaptive: str, static: str, completers: Sequence[str | None]
-) -> Iterator[FactorialCell]:
-    for scan, role in ((adaptive, "adaptive"), (static, "best static")):
-        for completer in completers:
-            own = table.get((geometry, scan, completer or ""))
-            if own is not None:
-                to_static = table.get((geometry, static, own.completer))
-                to_shared = table.get((geometry, scan, SHARED))
-                yield FactorialCell(adaptive, role, own, _paired(own, to_static), _paired(own, to_shared))
-
-
-def _paired(first: ScanLosses, second: ScanLosses | None) -> Paired | None:
-    return None if second is None else common_crops(first, second)
-
-
-def factorial_row(
-    cell: FactorialCell,
-    to_static: tuple[float | None, Interval | None],
-    to_shared: tuple[float | None, Interval | None],
-) -> FactorialRow:
-    """A cell with its ratios and their intervals."""
-    return FactorialRow(
-        cell.own.geometry,
-        cell.adaptive,
-        cell.own.scan,
-        cell.role,
-        cell.own.completer,
-        cell.own.completer in (SHARED, OWN),
-        len(cell.own.losses),
-        cell.own.mean,
-        *to_static,
-        *to_shared,
-    )
-
-
 def _factorial(
     table: LossTable, best_static: Mapping[str, str], classical: Mapping[str, str], bootstrap: _Bootstrap
 ) -> list[FactorialRow]:
-    cells = factorial_cells(table, best_static, classical)
-    both = [pair for cell in cells for pair in (cell.to_static, cell.to_shared)]
-    places = [place for place, pair in enumerate(both) if pair is not None]
-    known = dict(zip(places, bootstrap.ratios([pair for pair in both if pair is not None]), strict=True))
-    ratios = [known.get(place, (None, None)) for place in range(len(both))]
-    return [factorial_row(cell, *ratios[2 * place : 2 * place + 2]) for place, cell in enumerate(cells)]
+    """At most six rows for each adaptive scan with a generator of its own, without those that were not measured."""
+    cells = [
+        (adaptive, role, own)
+        for geometry, adaptive, judge in table
+        if judge == OWN and table[geometry, adaptive, judge].role == "adaptive" and geometry in best_static
+        for scan, role in ((adaptive, "adaptive"), (best_static[geometry], "best static"))
+        for completer in (SHARED, OWN, classical.get(geometry, ""))
+        if (own := table.get((geometry, scan, completer))) is not None
+    ]
+    beside = [
+        table.get(key)
+        for _, _, own in cells
+        for key in (
+            (own.geometry, best_static[own.geometry], own.completer),
+            (own.geometry, own.scan, SHARED),
+        )
+    ]
+    owners = [own for _, _, own in cells for _ in range(2)]
+    pairs = [None if other is None else common_crops(own, other) for own, other in zip(owners, beside, strict=True)]
+    ratios = bootstrap.ratios(pairs)
+    return [
+        FactorialRow(
+            own.geometry, adaptive, own.scan, role, own.completer, own.completer in (SHARED, OWN), len(own.losses),
+            own.mean, *ratios[2 * place], *ratios[2 * place + 1],
+        )
+        for place, (adaptive, role, own) in enumerate(cells)
+    ]  # fmt: skip
 
 
 def _summary(one: ScanLosses) -> Summary:

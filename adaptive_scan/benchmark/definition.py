@@ -19,6 +19,7 @@ from adaptive_scan.acquisition import INSTRUMENTS
 from adaptive_scan.errors import SettingError
 from adaptive_scan.files import FileContentError, write_json
 from adaptive_scan.generators import COMPLETERS, GENERATORS, known_families
+from adaptive_scan.generators.completers import is_classical
 from adaptive_scan.scans import ScanGeometry
 from adaptive_scan.settings import settings_from_json, settings_to_json
 from adaptive_scan.specimens import FAMILIES, SPECIMEN_FAMILIES
@@ -33,7 +34,7 @@ DENSE, DENOISED = "dense", "denoised"
 """The kind of scan that measures every pixel with a share of the dose, and its only completer."""
 
 LIMITS = ("electrons", "scan_time", "path_length")
-"""What a scan may spend at most, beside the dose that is equal for all; see
+"""What a scan may spend at most, beside the number of positions that is equal for all; see
 `adaptive_scan.evaluation.budget.Budget.within`."""
 
 NOT_COMPETING = (DENSE, "control", "look_ahead_oracle")
@@ -195,7 +196,7 @@ class Benchmark:
         name: What reports call it.
         pictures: Where the crops come from.
         split: How they are dealt out to training, validation and test.
-        geometries: Field, dose and segments of the scans by name; all of one field.
+        geometries: Field, number of positions and segments of the scans by name; all of one field.
         acquisition: The instrument that all scans go through, a name of `adaptive_scan.acquisition.INSTRUMENTS`.
         scans: What is compared; a control stands behind the scan that it belongs to.
         completers: "shared", "own", names of `adaptive_scan.generators.COMPLETERS`, with "+" behind the blur of the
@@ -204,7 +205,7 @@ class Benchmark:
         generator: How the networks are trained.
         factorial: Scans that get a network of their own ("own"); the best static contiguous scan is added to them.
         reference: Scan that all others are compared with.
-        budgets: By geometry, upper bounds of `LIMITS`. The dose is equal for all, with them or without.
+        budgets: By geometry, upper bounds of `LIMITS`. The number of positions is equal for all.
         n_examples: Crops of each geometry that are kept for pictures.
 
     Raises:
@@ -267,15 +268,15 @@ class Benchmark:
 
     def _check_completers(self) -> None:
         _check_different("completers", self.completers)
-        plain = [name for name in self.completers if ":" not in name]
-        _check_choices("completers", [name.removesuffix("+") for name in plain], (SHARED, OWN, *COMPLETERS))
+        for name in (f"{SHARED}+", f"{OWN}+"):
+            if name in self.completers:
+                raise SettingError(f"completers: got {name!r}; expected {name[:-1]!r}, which learns the blur itself")
+        plain = [name for name in self.completers if ":" not in name and not is_classical(name)]
+        _check_choices("completers", plain, (SHARED, OWN, *COMPLETERS))
         if not self.completers:
             raise SettingError("completers: got nothing; expected at least one")
         if set(self.completers) == {OWN}:
             raise SettingError(f"completers: got {OWN!r} alone; expected at least one beside it that judges every scan")
-        for name in (f"{SHARED}+", f"{OWN}+"):
-            if name in self.completers:
-                raise SettingError(f"completers: got {name!r}; expected {name[:-1]!r}, which learns the blur itself")
 
     def _check_seeds(self) -> None:
         _check_different("seeds", self.seeds)

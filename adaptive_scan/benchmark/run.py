@@ -110,6 +110,7 @@ def run_benchmark(
 
     Example:
         >>> import tempfile
+        >>> from adaptive_scan.benchmark.folder import load_results
         >>> from adaptive_scan.benchmark.definition import GeneratorPlan, PictureSettings, ScanEntry
         >>> from adaptive_scan.scans import ScanGeometry
         >>> benchmark = Benchmark(
@@ -122,8 +123,12 @@ def run_benchmark(
         ... )
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     results = run_benchmark(benchmark, folder, progress=False)
+        ...     again = load_results(folder)
         >>> results.rows.num_rows  # two crops of a fold, two scans
         4
+        >>> from adaptive_scan.benchmark.analysis import analyse
+        >>> analyse(again).verdicts[0]
+        'No adaptive scan was compared with a static one.'
     """
     own_seeds = _own_seeds(benchmark, only_seeds)
     _check_completers(benchmark, completers or {})
@@ -346,6 +351,11 @@ class ScanNature:
     contiguous: bool
 
 
+# Files of a scan: what it is, once it is prepared; what it measured on the crops to test on; how different the paths of
+# a policy are; the network that was fine-tuned to it alone.
+_NATURE, _SCANS, _PATHS, _OWN_NETWORK = "scan.json", "scans.npz", "adaptivity.json", "own.safetensors"
+
+
 class CellStages:
     """What is made for a seed at a geometry: scans, networks, and what the crops to test on say of them.
 
@@ -374,7 +384,7 @@ class CellStages:
         """All that is made before any crop to test on is cut, in order."""
         where = f"seed {self.seed}, {self.name}"
         made = [
-            Stage(f"{where}: preparing {scan}", self.nature_file(scan), partial(self.prepare, scan))
+            Stage(f"{where}: preparing {scan}", self.file(scan, _NATURE), partial(self.prepare, scan))
             for scan in self.entries
         ]
         return [*made, Stage(f"{where}: validating static scans", self.validation_file, self.validate)]
@@ -386,10 +396,12 @@ class CellStages:
         if SHARED in self.benchmark.completers:
             made.append(Stage(f"{where}: tuning the shared network", self.shared_file, self.fine_tune_shared))
         for scan in self.owners if OWN in self.benchmark.completers else ():
-            made.append(Stage(f"{where}: tuning to {scan}", self.own_file(scan), partial(self.fine_tune_own, scan)))
+            made.append(
+                Stage(f"{where}: tuning to {scan}", self.file(scan, _OWN_NETWORK), partial(self.fine_tune_own, scan))
+            )
         for scan in self.benchmark.scan_names:
             if not self._is_dense(scan):
-                made.append(Stage(f"{where}: measuring {scan}", self._scans_file(scan), partial(self._measure, scan)))
+                made.append(Stage(f"{where}: measuring {scan}", self.file(scan, _SCANS), partial(self._measure, scan)))
             for completer in self.completers_of(scan):
                 file = self.run.files.part(self.seed, self.name, scan, completer)
                 made.append(Stage(f"{where}: {scan}, {completer}", file, partial(self._score, scan, completer)))
@@ -397,17 +409,9 @@ class CellStages:
             made.append(Stage(f"{where}: examples", self.run.files.examples(self.name), self._keep_examples))
         return made
 
-    def scan_file(self, scan: str, file: str) -> Path:
-        """A file of a scan."""
-        return self.run.files.scan(self.seed, self.name, scan) / file
-
-    def nature_file(self, scan: str) -> Path:
-        """The file that says that a scan is prepared, and what it is."""
-        return self.scan_file(scan, "scan.json")
-
-    def own_file(self, scan: str) -> Path:
-        """The network that was fine-tuned to a scan alone."""
-        return self.scan_file(scan, "own.safetensors")
+    def file(self, scan: str, name: str) -> Path:
+        """A file of a scan: one of those named above this class."""
+        return self.run.files.scan(self.seed, self.name, scan) / name
 
     def contender(self, scan: str) -> Contender:
         """A scan, prepared now or before."""
@@ -428,7 +432,7 @@ class CellStages:
 
     def nature(self, scan: str) -> ScanNature:
         """What a scan is that was prepared."""
-        return ScanNature(**json.loads(self.nature_file(scan).read_text(encoding="utf-8")))
+        return ScanNature(**json.loads(self.file(scan, _NATURE).read_text(encoding="utf-8")))
 
     def prepare(self, scan: str) -> None:
         """Prepare a scan and write down what it is."""
@@ -439,7 +443,7 @@ class CellStages:
             made = self.contender(scan)
             nature = ScanNature(made.effective_role, made.contiguous)
         check_competing(self.benchmark, scan, nature.role)
-        write_json(self.nature_file(scan), dataclasses.asdict(nature))
+        write_json(self.file(scan, _NATURE), dataclasses.asdict(nature))
 
     def validate(self) -> None:
         """Mean loss of each static contiguous scan on the validation crops, completed by the base network."""
@@ -458,7 +462,7 @@ class CellStages:
 
     def fine_tune_own(self, scan: str) -> None:
         """Fine-tune a network to one scan."""
-        self._fine_tune([scan], self.own_file(scan))
+        self._fine_tune([scan], self.file(scan, _OWN_NETWORK))
 
     def _fine_tune(self, scans: Sequence[str], file: Path) -> None:
         contenders, (base, train) = [self.contender(scan) for scan in scans], (self.of_seed.base, self.of_seed.train)
@@ -510,29 +514,19 @@ class CellStages:
         """What was found of the paths that a policy chose; nothing of other scans."""
         if self._is_dense(scan):
             return {}
-        found: dict[str, float] = json.loads(self._adaptivity_file(scan).read_text(encoding="utf-8"))
+        found: dict[str, float] = json.loads(self.file(scan, _PATHS).read_text(encoding="utf-8"))
         return found
-
-    @property
-    def _test(self) -> CutCrops:
-        return self.of_seed.test
-
-    def _scans_file(self, scan: str) -> Path:
-        return self.scan_file(scan, "scans.npz")
-
-    def _adaptivity_file(self, scan: str) -> Path:
-        return self.scan_file(scan, "adaptivity.json")
 
     def _measure(self, scan: str) -> None:
         """Scan every crop, see that the budget is kept, and keep positions and values."""
         contender = self._contender(scan)
         measured = self._scan_all(contender, self.seed)
         self._budget.check(scan, measured.positions, self.run.instrument, image_size=self.size)
-        write_json(self._adaptivity_file(scan), self._adaptivity_of(contender, measured))
-        write_npz(self._scans_file(scan), positions=measured.positions, values=measured.values)
+        write_json(self.file(scan, _PATHS), self._adaptivity_of(contender, measured))
+        write_npz(self.file(scan, _SCANS), positions=measured.positions, values=measured.values)
 
     def _scan_all(self, contender: Contender, seed: int) -> Measurement:
-        return measure_all(contender, self._test, self.geometry, self.run.instrument, seed)
+        return measure_all(contender, self.of_seed.test, self.geometry, self.run.instrument, seed)
 
     def _contender(self, scan: str) -> Contender:
         """The scan as it meets the test crops."""
@@ -542,7 +536,7 @@ class CellStages:
         # Made here, because which paths were chosen for other crops is known only once these are scanned.
         chosen = self._measured(entry.settings["of"]).positions
         rng = np.random.default_rng([self.seed, _OTHER_CROPS])
-        return of_other_crops(contender, chosen, self._test.groups, rng)
+        return of_other_crops(contender, chosen, self.of_seed.test.groups, rng)
 
     @cached_property
     def _budget(self) -> Budget:
@@ -550,12 +544,12 @@ class CellStages:
         return Budget.within(self.geometry.n_positions_total, self.run.instrument, **limits)
 
     def _measured(self, scan: str) -> Measurement:
-        with np.load(self._scans_file(scan), allow_pickle=False) as archive:
+        with np.load(self.file(scan, _SCANS), allow_pickle=False) as archive:
             return Measurement(archive["positions"], archive["values"])
 
     def _adaptivity_of(self, contender: Contender, measured: Measurement) -> dict[str, float]:
         """How different the paths of a policy are; repeated where noise may have a part in it."""
-        if contender.policy is None or len(self._test) < 2:
+        if contender.policy is None or len(self.of_seed.test) < 2:
             return {}
         repeats = None
         if not self.run.instrument.is_ideal:
@@ -563,14 +557,14 @@ class CellStages:
             again = [self._scan_all(contender, seed).positions for seed in seeds]
             repeats = np.stack([measured.positions, *again])
         rng = np.random.default_rng([self.seed, _ADAPTIVITY])
-        return adaptivity(measured.positions, self._test.targets, self._test.groups, rng, repeats=repeats)
+        return adaptivity(measured.positions, self.of_seed.test.targets, self.of_seed.test.groups, rng, repeats=repeats)
 
     def _is_dense(self, scan: str) -> bool:
         return self.entries[scan].kind == DENSE
 
     def _score(self, scan: str, completer: str) -> None:
         """Complete what was measured, and keep sums and rows."""
-        cut = self._test
+        cut = self.of_seed.test
         if self._is_dense(scan):
             positions, costs, completions = self._raster(scan)
         else:
@@ -593,7 +587,7 @@ class CellStages:
 
     def _raster(self, scan: str) -> tuple[np.ndarray, ScanCosts, np.ndarray]:
         """Positions, costs and completions of a dense raster."""
-        raster, crops = self.raster(scan), self._test.crops
+        raster, crops = self.raster(scan), self.of_seed.test.crops
         costs = raster.costs(self.size, len(crops))
         self._budget.check_raster(scan, costs, self.size)
         pixels = np.moveaxis(np.indices((self.size, self.size), dtype=np.float32), 0, -1).reshape(-1, 2)
@@ -603,7 +597,7 @@ class CellStages:
     def _completer(self, scan: str, name: str) -> Completer:
         """The completer of a name that judges a scan."""
         if name == OWN:
-            return load_generator(self.own_file(scan), self.run.device)
+            return load_generator(self.file(scan, _OWN_NETWORK), self.run.device)
         if name not in self._completers:
             self._completers[name] = self._make_completer(name)
         return self._completers[name]
@@ -626,7 +620,7 @@ class CellStages:
             positions[scan] = self._measured(scan).positions[chosen]
             for name in self.completers_of(scan):
                 completions[scan, name] = self._complete(scan, name, chosen)
-        targets = self._test.targets[chosen]
+        targets = self.of_seed.test.targets[chosen]
         examples = ExampleScans(self.name, self.seed, chosen, targets, positions, completions)
         write_examples(self.run.files.examples(self.name), examples)
 

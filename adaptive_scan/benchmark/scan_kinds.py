@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -199,8 +199,11 @@ class StaticScan(ScanKind):
         if family in STATIC_SCANS:
             return static_contenders([family])[0]
 
+        own = path_geometry(cell.geometry, self.n_positions)
+
         def path(n_total: int, image_size: int, rng: np.random.Generator) -> np.ndarray:
-            return family_positions(family, path_geometry(cell.geometry, self.n_positions), 1, rng)[0]
+            positions: np.ndarray = family_positions(family, own, 1, rng)[0]
+            return positions
 
         return Contender(family, path=path, random=family == "random_headings")
 
@@ -248,23 +251,30 @@ class TunedStaticScan(ScanKind):
 
 
 @dataclass(frozen=True)
-class LearnedPathScan(PathLearning, ScanKind):
-    """The static path whose headings and spacings were learned by gradients through the sampling.
+class _SegmentScan(ScanKind):
+    """A scan whose segments are learned.
 
     Attributes:
-        of: Name of the static scan that it begins as, position by position; the filling path without it.
-        n_positions: Positions of its segments, whose spacing is then free; those of the geometry without it. With
-            ``of`` they are single positions.
+        of: Name of the scan that it begins as; the filling path without it.
+        n_positions: Positions of its segments, whose spacing is then free; those of the geometry without it.
+    """
 
-    The other settings are those of `adaptive_scan.agents.path_learning.PathLearning`.
+    of: str | None = None
+    n_positions: int | None = None
+
+
+@dataclass(frozen=True)
+class LearnedPathScan(PathLearning, _SegmentScan):
+    """The static path whose headings and spacings were learned by gradients through the sampling.
+
+    It begins ``of`` a static scan position by position, and its segments are then single positions. The other settings
+    are those of `adaptive_scan.agents.path_learning.PathLearning`.
     """
 
     n_updates: int = PATH_LEARNING.n_updates
     learning_rate: float = PATH_LEARNING.learning_rate
     try_every: int = PATH_LEARNING.try_every
     further_learning_rates: tuple[float, ...] = PATH_LEARNING.further_learning_rates
-    of: str | None = None
-    n_positions: int | None = None
 
     def check(self, scan: str, geometry: ScanGeometry, benchmark: Benchmark) -> None:
         """See that the path has segments or another scan to begin as."""
@@ -303,19 +313,12 @@ class LearnedPathScan(PathLearning, ScanKind):
 
 
 @dataclass(frozen=True)
-class PathwiseScan(PathwiseSettings, PathLearning, ScanKind):
+class PathwiseScan(PathLearning, PathwiseSettings, _SegmentScan):
     """The recurrent actor that is trained by gradients through the sampling, without a critic.
 
-    Attributes:
-        of: Name of the learned path that it starts from, whose segments are its own; the filling path without it.
-        n_positions: Positions of its segments, as for the learned path.
-
-    The other settings are those of `adaptive_scan.agents.pathwise.PathwiseSettings` and
-    `adaptive_scan.agents.path_learning.PathLearning`.
+    It starts from the learned path that it is ``of``, whose segments are its own. The other settings are those of
+    `adaptive_scan.agents.pathwise.PathwiseSettings` and `adaptive_scan.agents.path_learning.PathLearning`.
     """
-
-    of: str | None = None
-    n_positions: int | None = None
 
     def __post_init__(self) -> None:
         PathwiseSettings.__post_init__(self)
@@ -325,12 +328,9 @@ class PathwiseScan(PathwiseSettings, PathLearning, ScanKind):
         """See that the actor can start from a path of its segments."""
         own = path_geometry(geometry, self.n_positions)
         # A straight path stands in for the one it will start from, which takes long to make.
-        headings, spacings = (
-            torch.full((own.n_segments,), value, dtype=torch.float64)
-            for value in (own.first_heading, own.first_spacing)
-        )
+        straight = [np.full(own.n_segments, value) for value in (own.first_heading, own.first_spacing)]
         with torch.random.fork_rng(devices=[]):  # initialisers of torch.nn draw from the global state only
-            PathwiseActor(corners_of(own, headings, spacings).float(), own, self._actor_settings())
+            PathwiseActor(corners_of(own, *map(torch.from_numpy, straight)).float(), own, self._actor_settings())
         if self.of is not None:
             self._check_start(_entry(benchmark, self.of))
 
@@ -418,16 +418,7 @@ class _CandidateScan(ScanKind):
         """The policy; without a cell, one whose networks are not trained yet."""
 
     def _candidates(self) -> CandidateSettings:
-        return CandidateSettings(
-            n_headings=self.n_headings,
-            n_spacings=self.n_spacings,
-            around_reference=self.around_reference,
-            reference_headings=self.reference_headings,
-            reference_spacings=self.reference_spacings,
-            widest_turn=self.widest_turn,
-            widest_stretch=self.widest_stretch,
-            n_ahead=self.n_ahead,
-        )
+        return cast(CandidateSettings, {name: getattr(self, name) for name in CandidateSettings.__annotations__})
 
 
 @dataclass(frozen=True)

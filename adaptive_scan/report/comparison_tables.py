@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from adaptive_scan.benchmark.analysis import Analysis
-from adaptive_scan.benchmark.questions import OTHER_ADAPTIVE, PRIMARY, SHARED
+from adaptive_scan.benchmark.definition import SHARED
+from adaptive_scan.benchmark.questions import OTHER_ADAPTIVE, PRIMARY
 from adaptive_scan.benchmark.verdicts import LOWERS, NO_DIFFERENCE, NOT_SHOWN, RAISES, Part, ScanComparison
 from adaptive_scan.report.style import ScanStyle
 from adaptive_scan.report.tables import NONE, Cell, ReportTable, number, ratio_text, scan_cells

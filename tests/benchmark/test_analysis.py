@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from adaptive_scan.benchmark.analysis import THIRDS, Analysis, analyse, factorial_cells
-from adaptive_scan.benchmark.questions import OTHER_ADAPTIVE, PRIMARY, load_losses
+from adaptive_scan.benchmark.analysis import THIRDS, Analysis, analyse
+from adaptive_scan.benchmark.questions import OTHER_ADAPTIVE, PRIMARY
 from adaptive_scan.benchmark.verdicts import LOWERS, NO_DIFFERENCE, NOT_SHOWN, RAISES, ScanComparison
 from adaptive_scan.evaluation.paired import (
     effect_size,
@@ -357,7 +357,9 @@ def test_missing_cells_are_left_out_and_missing_ratios_are_none(rng: np.random.G
 def test_without_an_adaptive_scan_of_its_own_generator_there_is_no_factorial(rng: np.random.Generator) -> None:
     base = nested_losses(rng)
     losses = {("1/23", "spiral", "shared"): base, ("1/23", "spiral", "own"): base, ("1/23", "pathwise", "shared"): base}
-    table = load_losses(synthetic_results(losses).rows)
-    assert factorial_cells(table, {"1/23": "spiral"}, {}) == []
+    assert analyse(synthetic_results(losses), n_resamples=10).factorial == ()
+    # Nor where there is no static scan beside it.
+    losses["1/46", "pathwise", "own"] = losses["1/46", "pathwise", "shared"] = base
+    assert analyse(synthetic_results(losses), n_resamples=10).factorial == ()
     losses["1/23", "pathwise", "own"] = base
-    assert factorial_cells(load_losses(synthetic_results(losses).rows), {}, {}) == []
+    assert {row.geometry for row in analyse(synthetic_results(losses), n_resamples=10).factorial} == {"1/23"}
