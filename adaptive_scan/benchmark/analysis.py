@@ -32,16 +32,17 @@ from adaptive_scan.benchmark.verdicts import (
     headlines,
     sentence,
 )
-from adaptive_scan.evaluation.paired import (
+from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, Paired, Results
+from adaptive_scan.evaluation.statistics import (
     effect_size,
     hierarchical_bootstraps,
     holm,
     minimum_detectable_ratio,
+    ratio_of_means,
     small_sample_interval,
     wilcoxon,
+    win_rate,
 )
-from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, Paired, Results
-from adaptive_scan.evaluation.statistics import ratio_of_means, win_rate
 
 THIRDS = ("least sparse third", "middle third", "sparsest third")
 """Names of the thirds of the crops by sparsity."""

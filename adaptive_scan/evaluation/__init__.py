@@ -34,16 +34,18 @@ from adaptive_scan.evaluation.controls import (
 )
 from adaptive_scan.evaluation.dense_raster import DENOISERS, Denoiser, DenseRaster, tune_denoiser
 from adaptive_scan.evaluation.metrics import LARGEST_PSNR, loss, psnr, rmse, rmse_measured, rmse_unmeasured, ssim
-from adaptive_scan.evaluation.paired import (
+from adaptive_scan.evaluation.resolution import RingSums, frc_cutoff, ring_correlation, ring_frequencies, ring_sums
+from adaptive_scan.evaluation.results import Results
+from adaptive_scan.evaluation.statistics import (
+    bootstrap_ratio,
     effect_size,
     hierarchical_bootstrap,
     holm,
     minimum_detectable_ratio,
+    ratio_of_means,
     wilcoxon,
+    win_rate,
 )
-from adaptive_scan.evaluation.resolution import RingSums, frc_cutoff, ring_correlation, ring_frequencies, ring_sums
-from adaptive_scan.evaluation.results import Results
-from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means, win_rate
 from adaptive_scan.evaluation.truth import TRUTH_METRICS, specimen_crops, truth_metrics
 
 __all__ = [

@@ -10,7 +10,8 @@ import pytest
 from adaptive_scan.benchmark.analysis import THIRDS, Analysis, analyse
 from adaptive_scan.benchmark.questions import OTHER_ADAPTIVE, PRIMARY
 from adaptive_scan.benchmark.verdicts import LOWERS, NO_DIFFERENCE, NOT_SHOWN, RAISES, ScanComparison
-from adaptive_scan.evaluation.paired import (
+from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, Results, pair
+from adaptive_scan.evaluation.statistics import (
     effect_size,
     hierarchical_bootstrap,
     holm,
@@ -18,7 +19,6 @@ from adaptive_scan.evaluation.paired import (
     small_sample_interval,
     wilcoxon,
 )
-from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, Results, pair
 from tests.synthetic_results import TRUTH_METRICS, nested_losses, small_results, synthetic_results
 
 
