@@ -11,7 +11,7 @@ from adaptive_scan.evaluation.comparison import (
     DEFAULT_SCANS,
     Comparison,
     Examples,
-    Paired,
+    LossRatio,
     ScanSummary,
     compare_scans,
 )
@@ -62,8 +62,8 @@ __all__ = [
     "Denoiser",
     "DenseRaster",
     "Examples",
+    "LossRatio",
     "Measurement",
-    "Paired",
     "Policy",
     "Results",
     "RingSums",

@@ -26,11 +26,8 @@ def comparison_csv(comparison: Comparison) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for line in comparison.table:
-        crop = int(line["crop"])
-        corner = ("", "") if comparison.corners is None else tuple(comparison.corners[crop].tolist())
-        figures = [_figure_text(float(line[name])) for name in METRICS]
-        writer.writerow([crop, comparison.micrograph_ids[crop], *corner, line["scan"], line["completer"], *figures])
+    for line in comparison.table.select(CSV_COLUMNS).to_pylist():
+        writer.writerow(_figure_text(value) if isinstance(value, float) else value for value in line.values())
     return text.getvalue()
 
 
