@@ -47,9 +47,10 @@ from adaptive_scan.benchmark.scan_kinds import (
 )
 from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import metrics
+from adaptive_scan.evaluation.adaptivity import adaptivity
 from adaptive_scan.evaluation.budget import Budget
 from adaptive_scan.evaluation.contenders import VALIDATION, Contender, Measurement
-from adaptive_scan.evaluation.controls import adaptivity, of_other_crops
+from adaptive_scan.evaluation.controls import of_other_crops
 from adaptive_scan.evaluation.crops import CutCrops
 from adaptive_scan.evaluation.dense_raster import DenseRaster
 from adaptive_scan.evaluation.results import ExampleScans, Results

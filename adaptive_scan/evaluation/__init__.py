@@ -6,6 +6,7 @@ One call compares a policy of one's own with the static scans::
     write_comparison(comparison, "out")
 """
 
+from adaptive_scan.evaluation.adaptivity import adaptivity
 from adaptive_scan.evaluation.budget import Budget, BudgetError
 from adaptive_scan.evaluation.comparison import (
     DEFAULT_SCANS,
@@ -25,7 +26,6 @@ from adaptive_scan.evaluation.contenders import (
 from adaptive_scan.evaluation.content import CONTENT_CLASSES, content_class, find_contents, read_contents, sparsity
 from adaptive_scan.evaluation.controls import (
     CONTROLS,
-    adaptivity,
     control,
     delayed,
     held_constant,

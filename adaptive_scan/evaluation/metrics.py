@@ -15,6 +15,7 @@ from adaptive_scan.errors import SettingError
 LARGEST_PSNR = 100.0
 """PSNR of a completion identical to its target, and the most any completion gets [dB]."""
 
+_LOSS_SCALE = 10.0
 _DATA_RANGE = 2.0
 _SMALLEST_SIDE = 7
 _FULL_WINDOW = 11
@@ -40,7 +41,7 @@ def loss(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         >>> loss(np.full((1, 8, 8), 0.1), np.zeros((1, 8, 8))).round(6).tolist()
         [0.1]
     """
-    return 10.0 * _mean_squared_error(completions, targets)
+    return _LOSS_SCALE * _mean_squared_error(completions, targets)
 
 
 def rmse(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -61,6 +62,16 @@ def rmse(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         [0.05]
     """
     return 0.5 * np.sqrt(_mean_squared_error(completions, targets))
+
+
+def rmse_of_loss(mean_loss: float) -> float:
+    """Root mean squared error on the scale [0, 1] of all pixels together, of which the mean loss is known.
+
+    Example:
+        >>> rmse_of_loss(0.1)
+        0.05
+    """
+    return float(np.sqrt(mean_loss / _LOSS_SCALE) / 2.0)
 
 
 def rmse_measured(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> np.ndarray:

@@ -335,7 +335,9 @@ def measure_errors(
     for crops, groups in batches:
         targets = blur_target(crops) if blur_targets else crops
         for scan in contenders:
-            positions, values = measure(scan, crops, geometry, first_crop=first, acquisition=acquisition, seed=seed)
+            positions, values = measure(
+                scan, crops, geometry, first_crop=first, acquisition=acquisition, seed=seed, targets=targets
+            )
             partial = partial_scans(values, positions, geometry.image_size)
             for name, completer in completers.items():
                 completions = complete(completer, partial, name=name)[:, 0]
