@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adaptive_scan.scans import ScanGeometry, filling_path
+from adaptive_scan.scans import ScanGeometry, filling_path, spacing_from_action
+from adaptive_scan.scans.geometry import segment_positions, segment_steps
 
 _TIE = 1e-6  # of the largest score: batches of other sizes may change a network's last digits, and not the choice
 _TOLERANCE = 1e-6  # px: an end on the field's border is inside
@@ -204,7 +205,8 @@ class Candidates:
         headings = np.broadcast_to(self._angles, (len(step), len(self._angles)))
         if self.has_reference:
             headings = headings + self.reference_headings[step][:, None]
-        spacings = self._spacings(self.reference_spacings[step])
+        bounds, references = self.geometry.spacing_bounds, self.reference_spacings[step][:, None]
+        spacings = spacing_from_action(self._components, bounds, references)
         return Segments(probe, headings, spacings, self._allowed(probe, headings, spacings))
 
     def paths(self, segments: Segments, scans: np.ndarray, candidates: np.ndarray) -> Paths:
@@ -248,10 +250,7 @@ class Candidates:
 
     def positions(self, paths: Paths) -> np.ndarray:
         """Where paths will be measured [px], float32, shape (..., n_ahead + 1, n_positions, 2)."""
-        directions = np.stack([np.cos(paths.headings), np.sin(paths.headings)], axis=-1)
-        offsets = np.arange(self.geometry.n_positions, dtype=np.float64)[:, None]
-        steps = paths.spacings[..., None] * directions
-        return (paths.starts[..., None, :] + offsets * steps[..., None, :]).astype(np.float32)
+        return segment_positions(paths.starts, segment_steps(paths.headings, paths.spacings), self.geometry.n_positions)
 
     def after(self, segments: Segments, chosen: np.ndarray) -> Probe:
         """Where the scans stand once each has measured one of its candidates, indices of shape (n_scans,)."""
@@ -261,14 +260,7 @@ class Candidates:
 
     def _step(self, headings: np.ndarray, spacings: np.ndarray) -> np.ndarray:
         """From the first position of a segment to that of the next [px], shape (..., 2)."""
-        return self.geometry.n_positions * spacings[..., None] * np.stack([np.cos(headings), np.sin(headings)], axis=-1)
-
-    def _spacings(self, references: np.ndarray) -> np.ndarray:
-        """Spacing that each component asks for, geometric from the reference to a bound, shape (n_scans, n)."""
-        low, high = self.geometry.spacing_bounds
-        share, reference = self._components, references[:, None]
-        above, below = (high / reference) ** np.maximum(share, 0.0), (reference / low) ** np.minimum(share, 0.0)
-        return np.clip(reference * above * below, low, high)
+        return self.geometry.n_positions * segment_steps(headings, spacings)
 
     def _allowed(self, probe: Probe, headings: np.ndarray, spacings: np.ndarray) -> np.ndarray:
         """Which candidates stay in the field, or else leave it by least; shape (n_scans, n_candidates)."""

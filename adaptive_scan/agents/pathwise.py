@@ -318,10 +318,8 @@ def _actions(starts: Tensor, ends: Tensor, geometry: ScanGeometry) -> np.ndarray
     """Actions that lead from start to end, float64, shape (n_scans, 3)."""
     corners = torch.stack((starts, ends), dim=1).double()
     headings, spacings = segments_between(corners, geometry.n_positions)
-    low, high = geometry.spacing_bounds
-    component = 2.0 * torch.log(spacings / low) / math.log(high / low) - 1.0
-    actions = torch.cat((torch.cos(headings), torch.sin(headings), component.clamp(-1, 1)), dim=1)
-    return actions.numpy()
+    component = tensors.action_from_spacing(spacings, geometry.spacing_bounds)
+    return torch.cat((torch.cos(headings), torch.sin(headings), component), dim=1).numpy()
 
 
 def load_pathwise(path: Path) -> PathwisePolicy:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adaptive_scan.scans import ScanGeometry
+from adaptive_scan.scans import ScanGeometry, action_from_spacing
 
 _TOLERANCE = 0.01  # px: float32 positions give headings to about 1e-6 rad
 
@@ -17,7 +17,7 @@ class StaticScanPolicy:
 
     The next segment follows from the observation's ``progress``, so that nothing is carried from step to step: one
     policy serves single scans and batches in any order. In :class:`~adaptive_scan.envs.PartialScanEnv` with this
-    geometry, and neither angle actions nor reference headings, it measures ``geometry.path(headings)``.
+    geometry, and neither angle actions nor a reference, it measures ``geometry.path(headings)``.
 
     Args:
         path: Headings [rad], shape (n_segments,); or positions [px], shape (n_segments, n_positions, 2) or
@@ -89,10 +89,8 @@ class StaticScanPolicy:
         directions = np.stack([np.cos(self.headings), np.sin(self.headings)], axis=-1)
         if not self.geometry.has_free_spacing:
             return directions
-        low, high = self.geometry.spacing_bounds
-        # The inverse of how the environment reads it: d = low (high / low)^((component + 1) / 2).
-        components = 2.0 * np.log(self.spacings / low) / np.log(high / low) - 1.0
-        return np.concatenate([directions, np.clip(components, -1.0, 1.0)[:, None]], axis=1)
+        components = action_from_spacing(self.spacings, self.geometry.spacing_bounds)
+        return np.concatenate([directions, components[:, None]], axis=1)
 
 
 def _segments_of(positions: np.ndarray, geometry: ScanGeometry) -> tuple[np.ndarray, np.ndarray]:

@@ -90,7 +90,7 @@ def _heading_of(action: np.ndarray, step: int, last_heading: float, steering: St
 
 @njit(cache=True, nogil=True, inline="always")
 def _spacing_of(action: np.ndarray, step: int, last_spacing: float, steering: Steering) -> float:
-    """The spacing [px] that an action asks for, geometric from the reference to a bound; fixed, the last one."""
+    """The spacing [px] that an action asks for, the last one where it is fixed; see `scans.spacing_from_action`."""
     n_directions = 1 if steering.by_angle else 2
     if action.shape[0] == n_directions:
         return last_spacing
