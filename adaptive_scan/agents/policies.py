@@ -23,11 +23,12 @@ from stable_baselines3.common.torch_layers import (
     NatureCNN,
 )
 from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from adaptive_scan.agents.memories import MemoryState, make_memory
 from adaptive_scan.agents.replay import BurnIn, Observations
-from adaptive_scan.agents.storage import load_policy, save_policy
+from adaptive_scan.agents.storage import ModelFileError, read_policy, write_policy
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU}
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -421,7 +422,7 @@ class MemoryPolicy(BasePolicy):
         Args:
             path: File to write; it appears by rename.
         """
-        save_policy(self, path)
+        write_policy(path, self._get_constructor_parameters(), self.state_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: torch.device | str = "auto", **settings: Any) -> Self:
@@ -435,9 +436,15 @@ class MemoryPolicy(BasePolicy):
         Raises:
             TreeFileError: If the file is missing or broken.
             ModelFileError: If it holds no policy, or one of a later version.
-            ValueError: If a setting that could not be written is not passed again.
+            SettingError: If a setting that could not be written is not passed again.
         """
-        return load_policy(cls, path, device=device, **settings)
+        stored = read_policy(path, settings)
+        policy = cls(stored.observation_space, stored.action_space, cls._dummy_schedule, **stored.settings)
+        try:
+            policy.load_state_dict(stored.state)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ModelFileError(path, f"unfitting parameters ({error})", "those of its networks") from error
+        return policy.to(get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {

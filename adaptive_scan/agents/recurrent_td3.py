@@ -15,7 +15,6 @@ from torch import Tensor
 
 from adaptive_scan.agents.noise import ExplorationNoise
 from adaptive_scan.agents.passes import PASSES
-from adaptive_scan.agents.pickle_free import PickleFreeAlgorithm
 from adaptive_scan.agents.plain_data import noise_from_json, noise_to_json
 from adaptive_scan.agents.policies import (
     CnnMemoryPolicy,
@@ -25,10 +24,11 @@ from adaptive_scan.agents.policies import (
     MultiInputMemoryPolicy,
 )
 from adaptive_scan.agents.replay import EpisodeBatch, EpisodeReplayBuffer
+from adaptive_scan.agents.stored_algorithm import StoredAlgorithm
 from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets, saturation
 
 
-class RecurrentTD3(PickleFreeAlgorithm):
+class RecurrentTD3(StoredAlgorithm):
     """Twin delayed deterministic policy gradients with memories, replaying whole episodes.
 
     Heess et al. 2015 (arXiv:1512.04455) with the additions of Fujimoto et al. 2018 (arXiv:1802.09477). Each batch is a
