@@ -28,6 +28,7 @@ from adaptive_scan.agents.candidates import CandidatePolicy, CandidateSettings, 
 from adaptive_scan.agents.oracle import LookAheadOracle
 from adaptive_scan.envs.judge import Judge
 from adaptive_scan.generators import distance_to_measured
+from adaptive_scan.generators.completion import device_of, evaluating
 from adaptive_scan.scans import ScanGeometry
 
 if TYPE_CHECKING:
@@ -169,11 +170,8 @@ class VarianceGreedy(_DistanceGreedy):
         return _explored(variances, self.exploration) / np.maximum(distances, 1.0)
 
     def _variances(self, partial_scans: np.ndarray) -> np.ndarray:
-        device = torch.device("cpu")
-        if isinstance(self.predictor, torch.nn.Module):
-            device = next((parameter.device for parameter in self.predictor.parameters()), device)
-        with torch.no_grad():
-            _, errors = self.predictor.with_error(torch.from_numpy(partial_scans).to(device))
+        with evaluating(self.predictor), torch.no_grad():
+            _, errors = self.predictor.with_error(torch.from_numpy(partial_scans).to(device_of(self.predictor)))
         expected = (len(partial_scans), 1, *partial_scans.shape[2:])
         if tuple(errors.shape) != expected:
             raise ValueError(f"with_error returned errors of shape {tuple(errors.shape)}; expected {expected}")

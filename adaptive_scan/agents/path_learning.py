@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
 from adaptive_scan.agents.path_loss import PathLoss, Readings, draw_crops, outside, relative
 from adaptive_scan.agents.pathwise import PathwiseActor, PathwiseSettings
+from adaptive_scan.generators.completion import evaluating
 from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import ScanGeometry, filling_path
 from adaptive_scan.scans.waypoints import between_corners, corners_of, segments_between, walk
@@ -323,26 +323,13 @@ def _trial(
 ) -> float:
     """Mean loss over that of the reference, measured and completed as a microscope would, without gradients."""
     losses = []
-    with _evaluating(loss.network), torch.no_grad():
+    with evaluating(loss.network), torch.no_grad():
         for begin, part in _parts(crops):
             keys = loss.keys(len(part), np.random.default_rng([seed, 1, begin]))
             scans = [loss.scan(scanner, part, keys) for scanner in (learner, reference)]
             losses.append(torch.stack([loss.hard(part, *scan) for scan in scans], dim=1))
     own, others = torch.cat(losses).double().mean(dim=0).tolist()
     return float(own / max(others, _SMALLEST_MEAN))
-
-
-@contextlib.contextmanager
-def _evaluating(network: nn.Module | None) -> Iterator[None]:
-    """Evaluation mode for the time of the block."""
-    was_training = network is not None and network.training
-    if network is not None:
-        network.eval()
-    try:
-        yield
-    finally:
-        if network is not None:
-            network.train(was_training)
 
 
 def _parts(crops: np.ndarray) -> Iterator[tuple[int, Tensor]]:

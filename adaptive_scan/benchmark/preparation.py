@@ -24,9 +24,9 @@ from adaptive_scan.evaluation import metrics
 from adaptive_scan.evaluation.contenders import VALIDATION, Contender
 from adaptive_scan.evaluation.crops import CutCrops
 from adaptive_scan.evaluation.dense_raster import DenseRaster
-from adaptive_scan.evaluation.rows import complete_all, measure_all
+from adaptive_scan.evaluation.rows import N_AT_ONCE, measure_all
 from adaptive_scan.files import write_json
-from adaptive_scan.generators import load_generator, save_generator
+from adaptive_scan.generators import complete, load_generator, save_generator
 from adaptive_scan.generators.uncertainty import CompleterWithError, load_error_head, save_error_head
 from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import ScanGeometry, partial_scans
@@ -248,7 +248,7 @@ class CellStages:
         instrument = self.setting.instrument
         measured = measure_all(self.contender(scan), cut, self.geometry, instrument, self.seed, stream=VALIDATION)
         scans = partial_scans(measured.values, measured.positions, self.geometry.image_size)
-        completions = complete_all("base", self.of_seed.base, scans)
+        completions = complete(self.of_seed.base, scans, batch_size=N_AT_ONCE, name="base")[:, 0]
         return float(metrics.loss(completions, cut.targets).mean())
 
     def _cell(self, entry: ScanEntry) -> Cell:

@@ -16,14 +16,13 @@ from adaptive_scan.benchmark.preparation import CellStages
 from adaptive_scan.benchmark.result_files import read_rows, write_examples, write_rows, write_sums
 from adaptive_scan.benchmark.scan_kinds import is_of_other_crops
 from adaptive_scan.evaluation.budget import Budget
-from adaptive_scan.evaluation.completion import blurred
 from adaptive_scan.evaluation.contenders import Contender, Measurement
 from adaptive_scan.evaluation.controls import adaptivity, of_other_crops
 from adaptive_scan.evaluation.crops import CutCrops
 from adaptive_scan.evaluation.results import ExampleScans
-from adaptive_scan.evaluation.rows import RowNames, complete_all, cost_columns, make_rows, make_sums, measure_all
+from adaptive_scan.evaluation.rows import N_AT_ONCE, RowNames, cost_columns, make_rows, make_sums, measure_all
 from adaptive_scan.files import write_json, write_npz
-from adaptive_scan.generators import Completer, load_generator, make_completer
+from adaptive_scan.generators import Completer, complete, load_generator, make_completer
 from adaptive_scan.scans import partial_scans
 
 _OTHER_CROPS, _ADAPTIVITY = 2, 3  # streams of random numbers
@@ -161,7 +160,7 @@ class CellScoring:
         """Completions of some of the crops, shape (n, S, S)."""
         measured = self._measured(scan)
         scans = partial_scans(measured.values[chosen], measured.positions[chosen], self.size)
-        return complete_all(completer, self._completer(scan, completer), scans)
+        return complete(self._completer(scan, completer), scans, batch_size=N_AT_ONCE, name=completer)[:, 0]
 
     def _raster(self, scan: str) -> tuple[np.ndarray, ScanCosts, np.ndarray]:
         """Positions, costs and completions of a dense raster."""
@@ -185,8 +184,7 @@ class CellScoring:
             return load_generator(self.cell.shared_file, self.setting.device)
         if ":" in name:
             return self._given[name]
-        plain = make_completer(name.removesuffix("+"))
-        return blurred(plain) if name.endswith("+") else plain
+        return make_completer(name)
 
     def _keep_examples(self) -> None:
         """A few crops, spread over the losses of the reference scan, with everything that a figure shows of them."""

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
 from adaptive_scan.evaluation.contenders import VALIDATION, Contender, measure
 from adaptive_scan.evaluation.metrics import loss
-from adaptive_scan.generators.completers import Completer
+from adaptive_scan.generators import Completer, complete
 from adaptive_scan.micrographs import blur_target
 from adaptive_scan.scans import (
     ScanGeometry,
@@ -321,27 +320,11 @@ def _mean_loss(
             stream=VALIDATION,
         )
         scans = partial_scans(measured.values, measured.positions, geometry.image_size)
-        losses.append(loss(_completions(completer, scans), targets[batch]))
+        losses.append(loss(complete(completer, scans)[:, 0], targets[batch]))
     mean = float(np.concatenate(losses).mean())
     if not math.isfinite(mean):
         raise ValueError(f"the completer's mean loss on the validation crops: got {mean}; expected a finite one")
     return mean
-
-
-def _completions(completer: Completer, scans: np.ndarray) -> np.ndarray:
-    """Completions of partial scans, by a network in evaluation mode, shape (n_scans, S, S)."""
-    network = completer if isinstance(completer, torch.nn.Module) else None
-    device, was_training = torch.device("cpu"), False
-    if network is not None:
-        device = next((parameter.device for parameter in network.parameters()), device)
-        was_training = network.training
-        network.eval()
-    try:
-        with torch.inference_mode():
-            return completer(torch.from_numpy(scans).to(device)).cpu().numpy()[:, 0]
-    finally:
-        if network is not None:
-            network.train(was_training)
 
 
 def _family(name: str) -> TunedFamily:

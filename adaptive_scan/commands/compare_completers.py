@@ -20,7 +20,7 @@ from adaptive_scan.commands.held_out import TrainedGenerator, trained_generator
 from adaptive_scan.commands.run_folder import check_new, make_folder
 from adaptive_scan.commands.settings import check_not_negative
 from adaptive_scan.commands.terminal import print_whole
-from adaptive_scan.evaluation.completion import CompletionScore, blurred, complete_scans, score_completers
+from adaptive_scan.evaluation.completion import CompletionScore, complete_scans, score_completers
 from adaptive_scan.files import write_atomically, write_json
 from adaptive_scan.generators import COMPLETERS, Completer, load_generator, make_completer
 from adaptive_scan.report.comparison_figure import save_figure
@@ -148,8 +148,7 @@ def _completers(config: CompletionConfig, runs: Sequence[TrainedGenerator]) -> d
             raise InputError(f"{run.folder}: got a second completer named {name!r}; expected folders of other names")
         completers[name] = load_generator(run.path)
     for name in config.completers:
-        plain = make_completer(name.removesuffix("+"))
-        completers[name] = blurred(plain) if name.endswith("+") else plain
+        completers[name] = make_completer(name)
     return completers
 
 

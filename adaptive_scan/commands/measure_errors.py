@@ -301,7 +301,6 @@ def measure_errors_command(config: ErrorsConfig) -> None:
             input_bits=config.input_bits,
             blur_targets=settings.blur,
             acquisition=settings.acquisition,
-            device=device,
             seed=config.seed,
         )
     folder = make_run_folder(config.out, "errors")

@@ -49,6 +49,7 @@ from adaptive_scan.evaluation import Comparison, Contender, compare_scans
 from adaptive_scan.evaluation.contenders import Measurement, measure
 from adaptive_scan.generators import (
     GeneratorTrainer,
+    complete,
     load_generator,
     make_completer,
     read_generator_header,
@@ -375,12 +376,7 @@ class _GeneratorKeeper:
             paths=trainer.paths,
         )
         scans, targets = apart.draw_batch()
-        was_training = network.training
-        network.eval()
-        with torch.no_grad():
-            completions = network(scans)
-        network.train(was_training)
-        return picture_strip(scans, completions, targets)
+        return picture_strip(scans, complete(network, scans), targets)
 
 
 def _compare(config: GeneratorConfig, folder: Path, data: Data, run: Run | None, device: torch.device) -> None:

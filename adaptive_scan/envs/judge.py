@@ -36,7 +36,7 @@ class Judge:
 
     Args:
         completer: Name of a classical completer, or a callable on tensors, (n_scans, 2, S, S) -> (n_scans, 1, S, S).
-            A network is called on its own device and in the mode (training or evaluation) it is in.
+            A network is called on its own device and in evaluation mode.
         blur_targets: Whether the target is the blurred crop (5x5 Gaussian, sigma 2.5 px) or the crop itself.
 
     Raises:
@@ -61,23 +61,17 @@ class Judge:
         self.blur_targets = blur_targets
 
     def complete(self, partial_scans: np.ndarray) -> np.ndarray:
-        """Complete partial scans, shape (n_scans, 2, S, S), in one call and without gradients.
+        """Complete partial scans, shape (n_scans, 2, S, S), in one call; see `adaptive_scan.generators.complete`.
 
         Returns:
             Completions, float32, shape (n_scans, 1, S, S).
 
         Raises:
-            ValueError: If the completer returns another shape.
+            ValueError: If the completer returns another shape, or values that are not finite.
         """
-        import torch
+        from adaptive_scan.generators import complete
 
-        with torch.no_grad():
-            completions = self.completer(torch.from_numpy(partial_scans).to(self._device()))
-        expected = (len(partial_scans), 1, *partial_scans.shape[2:])
-        if tuple(completions.shape) != expected:
-            raise ValueError(f"completer returned shape {tuple(completions.shape)}; expected {expected}")
-        # A completer may return its argument or a buffer of its own; what leaves the environment is always fresh.
-        return np.array(completions.detach().cpu().numpy(), dtype=np.float32)
+        return complete(self.completer, partial_scans)
 
     def __call__(self, partial_scans: np.ndarray, crops: np.ndarray) -> Judgement:
         """Complete partial scans and compare them with their crops.
@@ -114,18 +108,12 @@ class Judge:
         """
         import torch
 
-        with torch.no_grad():
+        from adaptive_scan.generators.completion import device_of, evaluating
+
+        with evaluating(self.completer), torch.no_grad():
             predict = self.completer.predicted_rmse  # type: ignore[attr-defined]
-            predicted = predict(torch.from_numpy(partial_scans).to(self._device()))
+            predicted = predict(torch.from_numpy(partial_scans).to(device_of(self.completer)))
         if tuple(predicted.shape) != (len(partial_scans),):
             found = tuple(predicted.shape)
             raise ValueError(f"predicted_rmse returned shape {found}; expected ({len(partial_scans)},)")
         return np.array(predicted.detach().cpu().numpy(), dtype=np.float64)
-
-    def _device(self) -> torch.device:
-        import torch
-
-        if isinstance(self.completer, torch.nn.Module):
-            for parameter in self.completer.parameters():
-                return parameter.device
-        return torch.device("cpu")

@@ -7,21 +7,19 @@ completed by the same completer, crop by crop.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument, scan_costs
 from adaptive_scan.evaluation import metrics
 from adaptive_scan.evaluation.contenders import Contender, Measurement, Policy, measure, static_contenders
 from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means, win_rate
-from adaptive_scan.generators import Completer, make_completer
+from adaptive_scan.generators import Completer, complete, make_completer
 from adaptive_scan.micrographs import blur_target
 from adaptive_scan.scans import ScanGeometry, coverage, partial_scans
 
@@ -431,37 +429,7 @@ class _Scoring:
         if len(measured.values) == 0:
             return np.empty((0, image_size, image_size), dtype=np.float32)
         partial = partial_scans(measured.values, measured.positions, image_size)
-        function = self._completers[completer]
-        with _evaluating(function), torch.inference_mode():
-            answer = function(torch.from_numpy(partial).to(_device_of(function))).cpu().numpy()
-        expected = (len(partial), 1, image_size, image_size)
-        if answer.shape != expected:
-            raise ValueError(f"completer {completer!r}: got completions {answer.shape}; expected {expected}")
-        if not np.all(np.isfinite(answer)):
-            raise ValueError(f"completer {completer!r}: got non-finite completions of scan {scan!r}; expected finite")
-        return answer[:, 0]
-
-
-def _device_of(completer: Completer) -> torch.device:
-    """Where a network's parameters are; the CPU for everything else."""
-    if isinstance(completer, torch.nn.Module):
-        for parameter in completer.parameters():
-            return parameter.device
-    return torch.device("cpu")
-
-
-@contextlib.contextmanager
-def _evaluating(completer: Completer) -> Iterator[None]:
-    """Evaluation mode for the time of the block, where the completer is a network."""
-    if not isinstance(completer, torch.nn.Module):
-        yield
-        return
-    was_training = completer.training
-    completer.eval()
-    try:
-        yield
-    finally:
-        completer.train(was_training)
+        return complete(self._completers[completer], partial, name=completer)[:, 0]
 
 
 def _table(scores: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adaptive_scan.evaluation.metrics import loss
 from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means
-from adaptive_scan.generators import Completer, blur_targets
+from adaptive_scan.generators import Completer, blur_targets, complete
 from adaptive_scan.scans import STATIC_SCANS, partial_scans, sample, static_scan
 
 _AT_ONCE = 64
@@ -55,25 +55,6 @@ class CompletionScore:
 
 def _to_rmse(mean_loss: float) -> float:
     return float(np.sqrt(mean_loss / 10.0) / 2.0)
-
-
-def blurred(completer: Completer) -> Completer:
-    """A completer whose pictures pass the 5x5 Gaussian of the targets.
-
-    Where targets are blurred, an interpolation that is not pays for the noise that it keeps; blurred, it is the
-    stronger baseline.
-
-    Example:
-        >>> from adaptive_scan.generators import NearestCompleter
-        >>> scan = torch.ones(1, 2, 8, 8)
-        >>> bool(torch.isclose(blurred(NearestCompleter())(scan), torch.ones(1)).all())
-        True
-    """
-
-    def complete(partial: Tensor) -> Tensor:
-        return blur_targets(completer(partial))
-
-    return complete
 
 
 def score_completers(
@@ -175,8 +156,8 @@ def complete_scans(
     targets = blur_targets(targets) if blur else targets
     completions = {}
     for name, completer in completers.items():
-        with contextlib.suppress(ValueError), torch.no_grad():
-            completions[name] = torch.cat([completer(part) for part in measured.split(_AT_ONCE)])[:, 0].numpy()
+        with contextlib.suppress(ValueError):
+            completions[name] = complete(completer, measured, batch_size=_AT_ONCE)[:, 0].numpy()
     return targets[:, 0].numpy(), measured.numpy(), completions
 
 
@@ -199,12 +180,9 @@ def _score(
     scan: str, coverage: float, name: str, completer: Completer, measured: Tensor, targets: Tensor
 ) -> CompletionScore:
     """The score; a ValueError is the completer's own."""
-    losses = []
-    with torch.no_grad():
-        completer(measured[:1])  # compilation and caches are not part of the cost
+    complete(completer, measured[:1])  # compilation and caches are not part of the cost
     begin = time.perf_counter()
-    for part, target in zip(measured.split(_AT_ONCE), targets.split(_AT_ONCE), strict=True):
-        with torch.no_grad():
-            losses.append(loss(completer(part)[:, 0].numpy(), target[:, 0].numpy()))
+    completions = complete(completer, measured, batch_size=_AT_ONCE, name=name)
     seconds = (time.perf_counter() - begin) / len(measured)
-    return CompletionScore(scan, coverage, name, np.concatenate(losses), seconds)
+    losses = loss(completions[:, 0].numpy(), targets[:, 0].numpy())
+    return CompletionScore(scan, coverage, name, losses, seconds)

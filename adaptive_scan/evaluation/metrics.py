@@ -193,5 +193,5 @@ def _masked_rmse(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray
 
 def _check_shapes(completions: np.ndarray, targets: np.ndarray) -> None:
     shape = completions.shape
-    if shape != targets.shape or len(shape) != 3 or shape[1] != shape[2]:
-        raise ValueError(f"got completions {shape} and targets {targets.shape}; expected both (n_scans, S, S)")
+    if shape != targets.shape or len(shape) != 3:
+        raise ValueError(f"got completions {shape} and targets {targets.shape}; expected both (n_scans, H, W)")

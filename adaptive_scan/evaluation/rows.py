@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import nn
 
 from adaptive_scan.acquisition import Instrument, ScanCosts, scan_costs
 from adaptive_scan.evaluation import metrics
@@ -20,11 +17,11 @@ from adaptive_scan.evaluation.resolution import frc_cutoff, ring_sums
 from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, SCHEMA, Sums
 from adaptive_scan.evaluation.systematic_errors import path_bins
 from adaptive_scan.evaluation.truth import TRUTH_METRICS, truth_metrics
-from adaptive_scan.generators import Completer
 from adaptive_scan.scans import ScanGeometry, coverage
 from adaptive_scan.specimens import Truth
 
-_AT_ONCE = 256
+N_AT_ONCE = 256
+"""Crops scanned and completed at once; another number may change the last bits of a network's answer."""
 
 
 def measure_all(
@@ -50,66 +47,17 @@ def measure_all(
     parts = [
         measure(
             contender,
-            cut.crops[begin : begin + _AT_ONCE],
+            cut.crops[begin : begin + N_AT_ONCE],
             geometry,
             first_crop=begin,
             acquisition=instrument,
             seed=seed,
             stream=stream,
-            targets=cut.targets[begin : begin + _AT_ONCE],
+            targets=cut.targets[begin : begin + N_AT_ONCE],
         )
-        for begin in range(0, len(cut), _AT_ONCE)
+        for begin in range(0, len(cut), N_AT_ONCE)
     ]
     return Measurement(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-
-def complete_all(name: str, completer: Completer, partial: np.ndarray) -> np.ndarray:
-    """Complete partial scans in batches of a fixed size; networks in evaluation mode.
-
-    Args:
-        name: What complaints call the completer.
-        completer: Completes.
-        partial: Partial scans, shape (n_crops, 2, S, S).
-
-    Returns:
-        Completions, float32, shape (n_crops, S, S).
-
-    Raises:
-        ValueError: If a completion has another shape or is not finite.
-    """
-    parts = []
-    with _evaluating(completer), torch.inference_mode():
-        for begin in range(0, len(partial), _AT_ONCE):
-            batch = torch.from_numpy(partial[begin : begin + _AT_ONCE]).to(_device_of(completer))
-            parts.append(completer(batch).cpu().numpy())
-    shape = (len(partial), 1, *partial.shape[-2:])
-    completions = np.concatenate(parts) if parts else np.empty(shape, np.float32)
-    if completions.shape != shape:
-        raise ValueError(f"completer {name!r}: got completions {completions.shape}; expected {shape}")
-    if not np.isfinite(completions).all():
-        raise ValueError(f"completer {name!r}: got completions that are not finite; expected finite ones")
-    return completions[:, 0].astype(np.float32, copy=False)
-
-
-@contextlib.contextmanager
-def _evaluating(completer: Completer) -> Iterator[None]:
-    """Evaluation mode for the time of the block, where the completer is a network."""
-    was_training = isinstance(completer, nn.Module) and completer.training
-    if isinstance(completer, nn.Module):
-        completer.eval()
-    try:
-        yield
-    finally:
-        if isinstance(completer, nn.Module):
-            completer.train(was_training)
-
-
-def _device_of(completer: Completer) -> torch.device:
-    """Where a network's parameters are; the CPU for everything else."""
-    if isinstance(completer, nn.Module):
-        for parameter in completer.parameters():
-            return parameter.device
-    return torch.device("cpu")
 
 
 def cost_columns(

@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from adaptive_scan.acquisition import Acquisition, Instrument
 from adaptive_scan.evaluation.contenders import Contender, measure
 from adaptive_scan.evaluation.statistics import bootstrap_ratio
-from adaptive_scan.generators.completers import Completer
+from adaptive_scan.generators import Completer, complete
 from adaptive_scan.generators.distance import distance_to_measured
 from adaptive_scan.generators.precision import INPUT_BITS, quantise
 from adaptive_scan.micrographs import blur_target
@@ -311,7 +310,6 @@ def measure_errors(
     input_bits: Sequence[int] = (32,),
     blur_targets: bool = True,
     acquisition: Instrument | Acquisition | str | None = None,
-    device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> dict[Measured, SystematicErrors]:
     """Scan and complete pictures, batch by batch, and sum up the errors of each scan and completer.
@@ -319,12 +317,11 @@ def measure_errors(
     Args:
         batches: The pictures.
         contenders: The scans.
-        completers: By name; networks are put into evaluation mode.
+        completers: By name; networks run in evaluation mode, where they are.
         geometry: Fixes field and dose.
         input_bits: Bits of the values that completers get.
         blur_targets: Whether targets are the crops after the 5x5 Gaussian.
         acquisition: The instrument that all scans go through, or a preset's name; None is the ideal one.
-        device: Where networks are.
         seed: Of random scans and of the instrument.
 
     Returns:
@@ -344,9 +341,6 @@ def measure_errors(
         >>> {key.label: errors.rmse for key, errors in found.items()}
         {'spiral, nearest': 0.0}
     """
-    for completer in completers.values():
-        if isinstance(completer, nn.Module):
-            completer.eval()
     keys = [Measured(scan.name, name, bits) for scan in contenders for name in completers for bits in input_bits]
     found = {key: SystematicErrors(geometry.image_size) for key in keys}
     first = 0
@@ -357,25 +351,11 @@ def measure_errors(
             partial = partial_scans(values, positions, geometry.image_size)
             for name, completer in completers.items():
                 for bits in input_bits:
-                    completions = _complete(name, completer, partial, bits, device)
+                    scans = partial if bits == 32 else quantise(torch.from_numpy(partial), bits).numpy()
+                    completions = complete(completer, scans, name=name)[:, 0]
                     found[Measured(scan.name, name, bits)].add(completions, targets, partial[:, 1], groups)
         first += len(crops)
     return found
-
-
-def _complete(
-    name: str, completer: Completer, partial: np.ndarray, bits: int, device: torch.device | str
-) -> np.ndarray:
-    """Completions of partial scans, shape ``(n_scans, S, S)``."""
-    with torch.inference_mode():
-        scans = torch.from_numpy(partial)
-        answer = completer(scans.to(device) if bits == 32 else quantise(scans, bits).to(device)).cpu().numpy()
-    expected = (len(partial), 1, *partial.shape[-2:])
-    if answer.shape != expected:
-        raise ValueError(f"completer {name!r}: got completions {answer.shape}; expected {expected}")
-    if not np.all(np.isfinite(answer)):
-        raise ValueError(f"completer {name!r}: got completions that are not finite; expected finite ones")
-    return answer[:, 0]
 
 
 def summary(errors: SystematicErrors, rng: np.random.Generator) -> dict[str, Any]:

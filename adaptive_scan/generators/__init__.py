@@ -19,6 +19,7 @@ from adaptive_scan.generators.completers import (
     NearestCompleter,
     make_completer,
 )
+from adaptive_scan.generators.completion import complete
 from adaptive_scan.generators.coverage import TrackedPriorities, given_priorities
 from adaptive_scan.generators.deconvolution import deconvolution_residuals, deconvolve
 from adaptive_scan.generators.detail_losses import (
@@ -111,6 +112,7 @@ __all__ = [
     "augment",
     "averaged_copy",
     "blur_targets",
+    "complete",
     "completion_loss",
     "deconvolution_residuals",
     "deconvolve",

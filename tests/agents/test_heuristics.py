@@ -271,7 +271,7 @@ def test_bad_settings_and_answers_are_refused(rng):
         VarianceGreedy(ensemble(), FREE, exploration=math.inf)
     with pytest.raises(ValueError, match="completer: got 'magic'; expected one of"):
         GradientFollowing(FREE, "magic")
-    with pytest.raises(ValueError, match="got scores that are not finite; expected finite ones"):
+    with pytest.raises(ValueError, match="got completions that are not finite; expected finite ones"):
         scanned(GradientFollowing(FREE, lambda scans: scans[:, :1] * math.nan), crops_of(FREE, 1, rng))
     with pytest.raises(ValueError, match=r"errors of shape \(1, 1, 9, 9\); expected \(1, 1, 20, 20\)"):
         scanned(VarianceGreedy(Spot(0, 0, 9), FREE), crops_of(FREE, 1, rng))

@@ -31,8 +31,8 @@ from adaptive_scan.benchmark.run import complete_benchmark, run_benchmark
 from adaptive_scan.evaluation import Contender, compare_scans, loss, static_contenders
 from adaptive_scan.evaluation.contenders import VALIDATION
 from adaptive_scan.evaluation.results import METRIC_COLUMNS, SCHEMA, Results, pair, select
-from adaptive_scan.evaluation.rows import complete_all, measure_all
-from adaptive_scan.generators import load_generator, read_generator_header
+from adaptive_scan.evaluation.rows import measure_all
+from adaptive_scan.generators import complete, load_generator, read_generator_header
 from adaptive_scan.micrographs import ArrayCrops
 from adaptive_scan.scans import ScanGeometry, partial_scans
 
@@ -159,7 +159,7 @@ def test_all_scans_have_the_same_dose(finished: tuple[Results, Path]) -> None:
 
 
 def test_losses_are_those_of_a_plain_comparison(finished: tuple[Results, Path]) -> None:
-    from adaptive_scan.evaluation.completion import blurred
+    from adaptive_scan.generators.completers import blurred
     from adaptive_scan.generators import make_completer
 
     _, bank = open_pictures(BENCHMARK)
@@ -327,7 +327,7 @@ def test_what_is_made_is_not_made_again(finished: tuple[Results, Path], monkeypa
 
     for module, name in ((preparing, "train_base"), (preparing, "fine_tune"), (scoring, "measure_all")):
         monkeypatch.setattr(module, name, refuse)
-    for name in ("make_rows", "complete_all"):
+    for name in ("make_rows", "complete"):
         monkeypatch.setattr(scoring, name, refuse)
     results = run(BENCHMARK, finished[1])
     assert results.rows.num_rows == finished[0].rows.num_rows
@@ -472,7 +472,7 @@ def test_static_scans_are_validated_under_noise_that_no_test_crop_meets(finished
         (spiral,), instrument = static_contenders(["spiral"]), make_instrument(benchmark.acquisition)
         measured = measure_all(spiral, cut, GEOMETRY, instrument, 0, stream=stream)
         partial = partial_scans(measured.values, measured.positions, GEOMETRY.image_size)
-        return float(loss(complete_all("base", base, partial), cut.targets).mean())
+        return float(loss(complete(base, partial)[:, 0], cut.targets).mean())
 
     assert found == pytest.approx(loss_under(VALIDATION), rel=1e-6)
     assert found != pytest.approx(loss_under(0), rel=1e-3)

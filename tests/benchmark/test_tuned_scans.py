@@ -205,7 +205,7 @@ def test_nonsense_is_refused(rng: np.random.Generator) -> None:
         tune_static("circle", GEOMETRY, smooth_crops(rng, 1), completer)
     with pytest.raises(ValueError, match=r"validation crops have shape \(1, 24, 24\); expected \(n_crops, 32, 32\)"):
         tune_static("raster", GEOMETRY, smooth_crops(rng, 1, 24), completer)
-    with pytest.raises(ValueError, match="mean loss on the validation crops: got nan; expected a finite one"):
+    with pytest.raises(ValueError, match="completer: got completions that are not finite"):
         tune_static("raster", GEOMETRY, smooth_crops(rng, 1), lambda scans: scans[:, :1] * math.nan)
     with pytest.raises(ValueError, match="n_most: got 0; expected at least 1"):
         tune_static("raster", GEOMETRY, smooth_crops(rng, 1), completer, n_most=0)

@@ -577,7 +577,7 @@ def test_settings_without_meaning_are_refused(
 def test_completer_of_another_shape_is_refused(small: ScanGeometry, small_crops: np.ndarray) -> None:
     batch = make(small, small_crops, completer=lambda scans: scans)
     batch.reset()
-    with pytest.raises(ValueError, match=r"completer returned shape \(3, 2, 12, 12\); expected \(3, 1, 12, 12\)"):
+    with pytest.raises(ValueError, match=r"completer: got completions \(3, 2, 12, 12\); expected \(3, 1, 12, 12\)"):
         episode(batch)
 
 

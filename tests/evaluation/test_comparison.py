@@ -277,7 +277,7 @@ def test_json_rows_have_the_contract_s_names() -> None:
         ({"corners": np.zeros((3, 2))}, "got 3 corners; expected one for each of 10 crops"),
         ({"groups": [1, 2]}, "got 2 groups; expected one for each of 10 crops"),
         ({"completers": {"flat": lambda partial: partial[:, 0]}}, r"'flat': got completions \(10, 16, 16\)"),
-        ({"completers": {"nan": lambda partial: partial[:, :1] / 0.0}}, "'nan': got non-finite .* 'spiral'"),
+        ({"completers": {"nan": lambda partial: partial[:, :1] / 0.0}}, "'nan': got completions that are not finite"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adaptive_scan.evaluation.completion import CompletionScore, blurred, complete_scans, score_completers
+from adaptive_scan.evaluation.completion import CompletionScore, complete_scans, score_completers
 from adaptive_scan.generators import blur_targets, make_completer
 from adaptive_scan.report.completions_figure import completions_figure
 
@@ -74,12 +74,6 @@ def test_ratio_of_rmse() -> None:
     other = CompletionScore("grid", 0.1, "other", np.array([4.0, 12.0]), 0.0)
     assert one.rmse_ratio(other) == pytest.approx(0.5)
     assert one.rmse_ratio(CompletionScore("grid", 0.1, "none", np.zeros(2), 0.0)) is None
-
-
-def test_blurred_pictures_are_blurred_as_targets_are() -> None:
-    part = torch.from_numpy(crops_of(2)).unsqueeze(1).expand(-1, 2, -1, -1).contiguous()
-    part[:, 1] = 1.0
-    assert torch.equal(blurred(make_completer("nearest"))(part), blur_targets(part[:, :1]))
 
 
 @pytest.mark.parametrize(
