@@ -19,20 +19,16 @@ distances count as that one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Unpack
+from typing import Protocol, Unpack
 
 import numpy as np
 import torch
 
 from adaptive_scan.agents.candidates import CandidatePolicy, CandidateSettings, Probe, Segments
 from adaptive_scan.agents.oracle import LookAheadOracle
-from adaptive_scan.envs.judge import Judge
-from adaptive_scan.generators import distance_to_measured
+from adaptive_scan.generators import Completer, complete, distance_to_measured, make_completer
 from adaptive_scan.generators.completion import device_of, evaluating
 from adaptive_scan.scans import ScanGeometry
-
-if TYPE_CHECKING:
-    from adaptive_scan.envs.judge import CompleterFunction
 
 __all__ = ["CoverageGreedy", "ErrorPredictor", "GradientFollowing", "LookAheadOracle", "VarianceGreedy"]
 
@@ -131,7 +127,7 @@ class VarianceGreedy(_DistanceGreedy):
     predicts it.
 
     Args:
-        predictor: Predicts errors by ``with_error``; a network is called on its own device and in the mode it is in.
+        predictor: Predicts errors by ``with_error``; a network is called on its own device and in evaluation mode.
         geometry: The scan's geometry; None is the default one.
         exploration: Weight of the mean squared error beside each pixel's own.
         batch_size: Candidates tried, and scans completed, at once, which bounds the memory.
@@ -205,7 +201,7 @@ class GradientFollowing(_DistanceGreedy):
     def __init__(
         self,
         geometry: ScanGeometry | None = None,
-        completer: str | CompleterFunction = "infill",
+        completer: str | Completer = "infill",
         *,
         exploration: float = 1.0,
         batch_size: int = 512,
@@ -213,15 +209,10 @@ class GradientFollowing(_DistanceGreedy):
     ) -> None:
         super().__init__(geometry, batch_size=batch_size, **settings)
         self.exploration = _checked_exploration(exploration)
-        self._judge = Judge(completer)
+        self._completer = make_completer(completer) if isinstance(completer, str) else completer
 
     def _weights(self, partial_scans: np.ndarray, distances: np.ndarray) -> np.ndarray:
-        completions = np.concatenate(
-            [
-                self._judge.complete(partial_scans[begin : begin + self.batch_size])[:, 0]
-                for begin in range(0, len(partial_scans), self.batch_size)
-            ]
-        ).astype(np.float64)
+        completions = complete(self._completer, partial_scans, batch_size=self.batch_size)[:, 0].astype(np.float64)
         return _explored(np.hypot(*np.gradient(completions, axis=(1, 2))), self.exploration)
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
 
 from adaptive_scan.agents.candidates import CandidatePolicy, CandidateSettings, Segments
-from adaptive_scan.envs.judge import Judge
+from adaptive_scan.generators import Completer, complete, make_completer
 from adaptive_scan.scans import ScanGeometry
-
-if TYPE_CHECKING:
-    from adaptive_scan.envs.judge import CompleterFunction
 
 
 class LookAheadOracle(CandidatePolicy):
@@ -27,7 +24,7 @@ class LookAheadOracle(CandidatePolicy):
     step, and each step can only lower the loss; an instrument with faults may break this by little.
 
     Args:
-        completer: Name of a classical completer or a callable on tensors; networks are called in the mode they are in.
+        completer: Name of a classical completer or a callable on tensors; networks run in evaluation mode.
         geometry: The scan's geometry; None is the default one.
         batch_size: Candidates completed at once, which bounds the memory.
         **settings: Of `adaptive_scan.agents.candidates.Candidates`.
@@ -48,14 +45,14 @@ class LookAheadOracle(CandidatePolicy):
 
     def __init__(
         self,
-        completer: str | CompleterFunction,
+        completer: str | Completer,
         geometry: ScanGeometry | None = None,
         *,
         batch_size: int = 512,
         **settings: Unpack[CandidateSettings],
     ) -> None:
         super().__init__(geometry, batch_size=batch_size, **settings)
-        self._judge = Judge(completer)
+        self._completer = make_completer(completer) if isinstance(completer, str) else completer
         self._crops = self._targets = np.empty((0, 0, 0), dtype=np.float32)
 
     def peek(self, crops: np.ndarray, targets: np.ndarray) -> None:
@@ -96,5 +93,5 @@ class LookAheadOracle(CandidatePolicy):
         truth = self._crops[scans[:, None], rows, columns]
         tried[pairs, 0, rows, columns] = np.where(known, tried[pairs, 0, rows, columns], truth)
         tried[pairs, 1, rows, columns] = 1.0
-        errors = self._judge.complete(tried)[:, 0] - self._targets[scans]
+        errors = complete(self._completer, tried)[:, 0] - self._targets[scans]
         return 10.0 * np.square(errors).mean(axis=(1, 2), dtype=np.float64)

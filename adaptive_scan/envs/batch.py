@@ -30,7 +30,7 @@ from adaptive_scan.micrographs import ArrayCrops, CropSource, MicrographDataset
 from adaptive_scan.scans import PRESETS, ScanGeometry, coverage, partial_scans
 
 if TYPE_CHECKING:
-    from adaptive_scan.envs.judge import CompleterFunction
+    from adaptive_scan.generators import Completer
 
 RewardKind = Literal["final", "dense"]
 ActionKind = Literal["direction", "angle"]
@@ -41,7 +41,7 @@ class ScanSettings(TypedDict, total=False):
     """The settings that every environment takes as keywords; `ScanBatch` documents them."""
 
     geometry: ScanGeometry | str
-    completer: str | CompleterFunction | None
+    completer: str | Completer | None
     acquisition: Instrument | Acquisition | str | None
     dwell: DwellControl | None
     reward: RewardKind
@@ -126,7 +126,7 @@ class ScanBatch:
         *,
         rng: np.random.Generator,
         geometry: ScanGeometry | str = "ede96",
-        completer: str | CompleterFunction | None = "nearest",
+        completer: str | Completer | None = "nearest",
         acquisition: Instrument | Acquisition | str | None = None,
         dwell: DwellControl | None = None,
         reward: RewardKind = "final",

@@ -12,7 +12,7 @@ from adaptive_scan.envs.judge import Judge
 from adaptive_scan.scans import partial_scans
 
 if TYPE_CHECKING:
-    from adaptive_scan.envs.judge import CompleterFunction
+    from adaptive_scan.generators import Completer
 
 _FEWEST_SEGMENTS = 2  # a reset measures the first segment, and no scan ends with its reset
 
@@ -77,7 +77,7 @@ class StoppedScans(NamedTuple):
 def stopped_scans(
     positions: ArrayLike,
     values: ArrayLike,
-    completer: CompleterFunction,
+    completer: Completer,
     stop_below: float,
     image_size: int,
 ) -> StoppedScans:
