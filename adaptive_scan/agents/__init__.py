@@ -15,6 +15,7 @@ from adaptive_scan.agents.pathwise import (
     pathwise_geometry,
     single_positions,
 )
+from adaptive_scan.agents.pickles import ModelFileError
 from adaptive_scan.agents.policies import CnnMemoryPolicy, MemoryPolicy, MultiInputMemoryPolicy
 from adaptive_scan.agents.recurrent import RecurrentMemory
 from adaptive_scan.agents.recurrent_td3 import RDPG, RecurrentTD3
@@ -22,7 +23,6 @@ from adaptive_scan.agents.replay import BurnIn, EpisodeBatch, EpisodeReplayBuffe
 from adaptive_scan.agents.replay_files import ReplayFileError
 from adaptive_scan.agents.scan_rdpg import CoTraining, ScanExamples, ScanRDPG, ScanReplayBuffer
 from adaptive_scan.agents.static import StaticScanPolicy
-from adaptive_scan.agents.storage import ModelFileError
 from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets, saturation
 from adaptive_scan.agents.transformer import TransformerMemory
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans import ScanGeometry, filling_path, spacing_from_action
 from adaptive_scan.scans.geometry import segment_positions, segment_steps
 
@@ -114,7 +115,7 @@ class Candidates:
         environment: Settings of `adaptive_scan.envs.ScanBatch` that the policy needs.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry.
+        SettingError: If a setting is out of range or does not fit the geometry.
 
     Example:
         >>> Candidates(ScanGeometry(48, 10, 10), n_headings=8).actions.shape
@@ -142,11 +143,11 @@ class Candidates:
             n_headings = _N_CORRECTIONS if self.has_reference else _N_HEADINGS
         _check_numbers(n_headings, n_spacings, self.has_reference)
         if not 0.0 < widest_turn <= math.pi:
-            raise ValueError(f"widest_turn: got {widest_turn}; expected more than 0 and at most pi rad")
+            raise SettingError(f"widest_turn: got {widest_turn}; expected more than 0 and at most pi rad")
         if not 0.0 < widest_stretch <= 1.0:
-            raise ValueError(f"widest_stretch: got {widest_stretch}; expected more than 0 and at most 1")
+            raise SettingError(f"widest_stretch: got {widest_stretch}; expected more than 0 and at most 1")
         if n_ahead is not None and n_ahead < 0:
-            raise ValueError(f"n_ahead: got {n_ahead}; expected 0 or more, or None")
+            raise SettingError(f"n_ahead: got {n_ahead}; expected 0 or more, or None")
         most = self.geometry.n_segments - 1
         self.n_ahead = min(n_ahead, most) if n_ahead is not None else most if self.has_reference else 0
         self.reference_headings, self.reference_spacings = _reference(
@@ -271,7 +272,7 @@ class Candidates:
         ends = probe.starts[:, None] + share * self._step(headings, spacings)
         beyond = np.maximum(-ends, ends - (self.geometry.image_size - 1)).max(axis=-1)
         outside = np.maximum(beyond, 0.0)
-        allowed = outside <= outside.min(axis=1, keepdims=True) + _TOLERANCE
+        allowed: np.ndarray = outside <= outside.min(axis=1, keepdims=True) + _TOLERANCE
         if self.has_reference:
             allowed[:, (self._angles == 0.0) & (self._components == 0.0)] = True
         return allowed
@@ -296,14 +297,14 @@ class CandidatePolicy:
         **settings: Of `Candidates`.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry.
+        SettingError: If a setting is out of range or does not fit the geometry.
     """
 
     def __init__(
         self, geometry: ScanGeometry | None = None, *, batch_size: int = 512, **settings: Unpack[CandidateSettings]
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size: got {batch_size}; expected at least 1")
+            raise SettingError(f"batch_size: got {batch_size}; expected at least 1")
         self.batch_size = batch_size
         self.candidates = Candidates(geometry, **settings)
 
@@ -401,15 +402,18 @@ def first_of_the_best(scores: np.ndarray) -> np.ndarray:
         [1, 2]
     """
     best = scores.max(axis=1, keepdims=True)
-    return np.argmax(scores >= best - _TIE * np.abs(best), axis=1)
+    firsts: np.ndarray = np.argmax(scores >= best - _TIE * np.abs(best), axis=1)
+    return firsts
 
 
 def _check_numbers(n_headings: int, n_spacings: int, has_reference: bool) -> None:
     for name, number in (("n_headings", n_headings), ("n_spacings", n_spacings)):
         if number < 1:
-            raise ValueError(f"{name}: got {number}; expected at least 1")
+            raise SettingError(f"{name}: got {number}; expected at least 1")
         if has_reference and number % 2 == 0:
-            raise ValueError(f"{name}: got {number}; expected an odd number around a reference, which is in the middle")
+            raise SettingError(
+                f"{name}: got {number}; expected an odd number around a reference, which is in the middle"
+            )
 
 
 def _reference(
@@ -419,7 +423,7 @@ def _reference(
     constant = np.full(geometry.n_segments, geometry.first_spacing)
     if not has_reference:
         if spacings is not None:
-            raise ValueError("got reference_spacings without a reference; expected reference_headings as well")
+            raise SettingError("got reference_spacings without a reference; expected reference_headings as well")
         return np.zeros(geometry.n_segments), constant
     if headings is None:
         headings, filling = filling_path(geometry)
@@ -430,10 +434,10 @@ def _reference(
     )
     for name, values in zip(("reference_headings", "reference_spacings"), chosen, strict=True):
         if values.shape != (geometry.n_segments,) or not np.isfinite(values).all():
-            raise ValueError(f"{name} have shape {values.shape}; expected ({geometry.n_segments},), finite")
+            raise SettingError(f"{name} have shape {values.shape}; expected ({geometry.n_segments},), finite")
     low, high = geometry.spacing_bounds
     if not ((low <= chosen[1]) & (chosen[1] <= high)).all():
-        raise ValueError(
+        raise SettingError(
             f"reference_spacings: got {chosen[1].min():g} to {chosen[1].max():g}; expected {low} to {high}"
         )
     return chosen

@@ -26,6 +26,7 @@ import torch
 
 from adaptive_scan.agents.candidates import CandidatePolicy, CandidateSettings, Probe, Segments
 from adaptive_scan.agents.oracle import LookAheadOracle
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import Completer, complete, distance_to_measured, make_completer
 from adaptive_scan.generators.completion import device_of, evaluating
 from adaptive_scan.scans import ScanGeometry
@@ -91,7 +92,7 @@ class CoverageGreedy(_DistanceGreedy):
         **settings: Of `adaptive_scan.agents.candidates.Candidates`.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry.
+        SettingError: If a setting is out of range or does not fit the geometry.
 
     Example:
         >>> policy = CoverageGreedy(ScanGeometry(16, 4, 5))
@@ -134,7 +135,7 @@ class VarianceGreedy(_DistanceGreedy):
         **settings: Of `adaptive_scan.agents.candidates.Candidates`.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry.
+        SettingError: If a setting is out of range or does not fit the geometry.
 
     Example:
         >>> from adaptive_scan.generators import EnsembleCompleter, make_completer
@@ -163,7 +164,8 @@ class VarianceGreedy(_DistanceGreedy):
                 for begin in range(0, len(partial_scans), self.batch_size)
             ]
         )
-        return _explored(variances, self.exploration) / np.maximum(distances, 1.0)
+        weights: np.ndarray = _explored(variances, self.exploration) / np.maximum(distances, 1.0)
+        return weights
 
     def _variances(self, partial_scans: np.ndarray) -> np.ndarray:
         with evaluating(self.predictor), torch.no_grad():
@@ -191,7 +193,7 @@ class GradientFollowing(_DistanceGreedy):
         **settings: Of `adaptive_scan.agents.candidates.Candidates`.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry, or there is no such completer.
+        SettingError: If a setting is out of range or does not fit the geometry, or there is no such completer.
 
     Example:
         >>> GradientFollowing(ScanGeometry(16, 4, 5), exploration=0.5).candidates.actions.shape
@@ -218,10 +220,11 @@ class GradientFollowing(_DistanceGreedy):
 
 def _explored(weights: np.ndarray, exploration: float) -> np.ndarray:
     """Weights of pixels, shape (n_scans, S, S), and a share of their mean, so that none is forgotten."""
-    return weights + exploration * weights.mean(axis=(1, 2), keepdims=True) + _LEAST_WEIGHT
+    explored: np.ndarray = weights + exploration * weights.mean(axis=(1, 2), keepdims=True) + _LEAST_WEIGHT
+    return explored
 
 
 def _checked_exploration(exploration: float) -> float:
     if not 0.0 <= exploration < np.inf:
-        raise ValueError(f"exploration: got {exploration}; expected a finite number of at least 0")
+        raise SettingError(f"exploration: got {exploration}; expected a finite number of at least 0")
     return exploration

@@ -8,6 +8,7 @@ from adaptive_scan.agents.dnc import DncMemory
 from adaptive_scan.agents.memory import Memory, MemoryState
 from adaptive_scan.agents.recurrent import RecurrentMemory
 from adaptive_scan.agents.transformer import TransformerMemory
+from adaptive_scan.errors import SettingError
 
 __all__ = [
     "MEMORIES",
@@ -41,12 +42,12 @@ def make_memory(name: str, input_size: int, **settings: object) -> Memory:
     """A memory by its name.
 
     Raises:
-        ValueError: If no memory has that name.
+        SettingError: If no memory has that name.
 
     Example:
         >>> make_memory("lstm", 4, hidden_size=8, n_layers=1).output_size
         8
     """
     if name not in MEMORIES:
-        raise ValueError(f"memory: got {name!r}; expected one of {', '.join(MEMORIES)}")
+        raise SettingError(f"memory: got {name!r}; expected one of {', '.join(MEMORIES)}")
     return MEMORIES[name](input_size, **settings)

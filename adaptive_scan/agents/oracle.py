@@ -30,7 +30,7 @@ class LookAheadOracle(CandidatePolicy):
         **settings: Of `adaptive_scan.agents.candidates.Candidates`.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry, or there is no such completer.
+        SettingError: If a setting is out of range or does not fit the geometry, or there is no such completer.
 
     Example:
         >>> from adaptive_scan.envs import ScanBatch
@@ -94,4 +94,5 @@ class LookAheadOracle(CandidatePolicy):
         tried[pairs, 0, rows, columns] = np.where(known, tried[pairs, 0, rows, columns], truth)
         tried[pairs, 1, rows, columns] = 1.0
         errors = complete(self._completer, tried)[:, 0] - self._targets[scans]
-        return 10.0 * np.square(errors).mean(axis=(1, 2), dtype=np.float64)
+        losses: np.ndarray = 10.0 * np.square(errors).mean(axis=(1, 2), dtype=np.float64)
+        return losses

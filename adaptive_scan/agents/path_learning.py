@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
 from adaptive_scan.agents.path_loss import PathLoss, Readings, draw_crops, outside, relative
 from adaptive_scan.agents.pathwise import PathwiseActor, PathwiseSettings
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.completion import evaluating
 from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import ScanGeometry, filling_path
@@ -42,7 +43,7 @@ class PathLearning:
             with as many updates and the same crops; the best trial of all is kept.
 
     Raises:
-        ValueError: If one of them is out of range.
+        SettingError: If one of them is out of range.
 
     Example:
         >>> PathLearning(n_updates=10).completer
@@ -66,15 +67,15 @@ class PathLearning:
         object.__setattr__(self, "further_learning_rates", tuple(self.further_learning_rates))
         for name in ("batch_size", "try_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected at least 1")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected at least 1")
         for name in ("n_updates", "learning_rate", "network_learning_rate"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected 0 or more")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected 0 or more")
         for rate in self.further_learning_rates:
             if not 0 <= rate < math.inf:
-                raise ValueError(f"further_learning_rates hold {rate}; expected 0 or more")
+                raise SettingError(f"further_learning_rates hold {rate}; expected 0 or more")
         if self.completer not in ("infill", "network"):
-            raise ValueError(f"completer: got {self.completer!r}; expected 'infill' or 'network'")
+            raise SettingError(f"completer: got {self.completer!r}; expected 'infill' or 'network'")
 
 
 PATH_LEARNING = PathLearning(n_updates=300, learning_rate=0.03, try_every=25, further_learning_rates=(0.1, 0.3))
@@ -147,7 +148,7 @@ def learn_path(
         Headings [rad] and spacings [px], float64, shape (n_segments,) each.
 
     Raises:
-        ValueError: If a network is needed and there is none.
+        SettingError: If a network is needed and there is none.
     """
     first = filling_path(geometry) if start is None else start
     headings, spacings = (torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in first)
@@ -198,7 +199,7 @@ def train_pathwise(
         The actor.
 
     Raises:
-        ValueError: If a network is needed and there is none, or the path does not fit the geometry.
+        SettingError: If a network is needed and there is none, or the path does not fit the geometry.
     """
     settings = PathLearning() if settings is None else settings
     reference = corners_of(geometry, *(torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in path)).float()
@@ -217,7 +218,7 @@ def _path_loss(
     blur: bool,
 ) -> PathLoss:
     if settings.completer == "network" and network is None:
-        raise ValueError("network: got None; expected one, since completer is 'network'")
+        raise SettingError("network: got None; expected one, since completer is 'network'")
     if network is None or settings.completer == "infill":
         return PathLoss(None, as_instrument(acquisition), blur)
     # The crops and the instrument are on the CPU.
@@ -312,7 +313,7 @@ def _update(
     if not torch.isfinite(objective):
         raise FloatingPointError(f"the loss of a path: got {objective.item()}; expected a finite number")
     optimiser.zero_grad(set_to_none=True)
-    objective.backward()
+    torch.autograd.backward(objective)
     for group in optimiser.param_groups:
         nn.utils.clip_grad_norm_(group["params"], 1.0)
     optimiser.step()

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_scan.agents.path_loss import Readings
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import FileContentError
 from adaptive_scan.generators import pull_push_infill
 from adaptive_scan.scans import ScanGeometry, tensors
@@ -41,7 +42,7 @@ class PathwiseSettings:
             [px].
 
     Raises:
-        ValueError: If one of them is out of range.
+        SettingError: If one of them is out of range.
 
     Example:
         >>> PathwiseSettings(n_together=4).hidden_size
@@ -55,9 +56,9 @@ class PathwiseSettings:
     def __post_init__(self) -> None:
         for name in ("n_together", "hidden_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected at least 1")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected at least 1")
         if not 0.0 < self.largest_offset < math.inf:
-            raise ValueError(f"largest_offset: got {self.largest_offset}; expected more than 0")
+            raise SettingError(f"largest_offset: got {self.largest_offset}; expected more than 0")
 
 
 class Progress(NamedTuple):
@@ -88,7 +89,7 @@ class PathwiseActor(nn.Module):
         settings: What it may do.
 
     Raises:
-        ValueError: If the reference does not fit the geometry.
+        SettingError: If the reference does not fit the geometry.
 
     Example:
         >>> from adaptive_scan.scans import filling_path
@@ -200,18 +201,18 @@ class PathwiseActor(nn.Module):
 def _check_reference(reference: Tensor, geometry: ScanGeometry) -> None:
     expected = (geometry.n_segments + 1, 2)
     if tuple(reference.shape) != expected or not torch.isfinite(reference).all():
-        raise ValueError(f"reference has shape {tuple(reference.shape)}; expected finite corners of shape {expected}")
+        raise SettingError(f"reference has shape {tuple(reference.shape)}; expected finite corners of shape {expected}")
     if geometry.image_size % 2 or geometry.n_segments < 2 or not geometry.has_free_spacing:
-        raise ValueError(f"geometry: got {geometry}; expected an even side, two segments or more, and a free spacing")
+        raise SettingError(f"geometry: got {geometry}; expected an even side, two segments or more, and a free spacing")
     first = corners_of(geometry, torch.tensor([geometry.first_heading]), _first_spacing(reference, geometry)[None])
     off = float((reference[:2] - first).abs().max())
     if off > 1e-3:
-        raise ValueError(f"reference begins {off:.3g} px off the first segment; expected that of the geometry")
+        raise SettingError(f"reference begins {off:.3g} px off the first segment; expected that of the geometry")
 
 
 def _first_spacing(reference: Tensor, geometry: ScanGeometry) -> Tensor:
     """Spacing of the first segment of a reference path [px]."""
-    length = torch.linalg.vector_norm((reference[1] - reference[0]).double()) / geometry.n_positions
+    length: Tensor = torch.linalg.vector_norm((reference[1] - reference[0]).double()) / geometry.n_positions
     return length.clamp(*geometry.spacing_bounds)
 
 
@@ -349,14 +350,14 @@ def pathwise_geometry(geometry: ScanGeometry, *, n_positions: int = 1, highest: 
         highest: Largest spacing [px]; three times that of an even scan of this dose when None.
 
     Raises:
-        ValueError: If the dose is no multiple of the positions.
+        SettingError: If the dose is no multiple of the positions.
 
     Example:
         >>> pathwise_geometry(ScanGeometry(48, 10, 10)).n_segments
         100
     """
     if n_positions < 1 or geometry.n_positions_total % n_positions:
-        raise ValueError(
+        raise SettingError(
             f"n_positions: got {n_positions}; expected a divisor of the dose, {geometry.n_positions_total}"
         )
     even = geometry.image_size / math.sqrt(geometry.n_positions_total)

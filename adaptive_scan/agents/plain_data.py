@@ -25,7 +25,7 @@ _NOISES: dict[str, tuple[type[ExplorationNoise], tuple[str, ...]]] = {
 }
 
 
-def space_to_json(space: spaces.Space) -> dict[str, Any]:
+def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
     """A space that Stable-Baselines3 learns from as a tree of lists, strings and numbers.
 
     Raises:
@@ -48,7 +48,7 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
     raise TypeError(f"space: got {space}; expected a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict of them")
 
 
-def space_from_json(data: dict[str, Any]) -> spaces.Space:
+def space_from_json(data: dict[str, Any]) -> spaces.Space[Any]:
     """The space of :func:`space_to_json`.
 
     Example:
@@ -80,7 +80,8 @@ def noise_to_json(noise: ActionNoise) -> dict[str, Any] | None:
         "arguments": {argument: getattr(noise, argument) for argument in arguments},
         "state": noise.state_dict(),
     }
-    return encode_tree(_arrays_as_lists(content), {})
+    encoded: dict[str, Any] = encode_tree(_arrays_as_lists(content), {})
+    return encoded
 
 
 def _arrays_as_lists(node: Any) -> Any:

@@ -27,8 +27,10 @@ from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from adaptive_scan.agents.memories import MemoryState, make_memory
+from adaptive_scan.agents.pickles import ModelFileError
 from adaptive_scan.agents.replay import BurnIn, Observations
-from adaptive_scan.agents.storage import ModelFileError, read_policy, write_policy
+from adaptive_scan.agents.storage import read_policy, write_policy
+from adaptive_scan.errors import SettingError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU}
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -40,7 +42,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 def _choose(what: str, name: str, known: dict[str, Any]) -> Any:
     if name not in known:
-        raise ValueError(f"{what}: got {name!r}; expected one of {', '.join(known)}")
+        raise SettingError(f"{what}: got {name!r}; expected one of {', '.join(known)}")
     return known[name]
 
 
@@ -64,7 +66,7 @@ class SequenceEncoder(nn.Module):
 
     def __init__(
         self,
-        observation_space: spaces.Space,
+        observation_space: spaces.Space[Any],
         action_size: int,
         features_extractor: BaseFeaturesExtractor,
         memory: str,
@@ -100,7 +102,8 @@ class SequenceEncoder(nn.Module):
             flat = observations.flatten(0, 1)
         ready: Any = preprocess_obs(flat, self.observation_space, normalize_images=self.normalize_images)
         features = self.features_extractor(ready).reshape(n_sequences, n_steps, -1)
-        return self.memory(torch.cat([features, previous_actions], dim=-1), state)
+        seen: tuple[Tensor, MemoryState] = self.memory(torch.cat([features, previous_actions], dim=-1), state)
+        return seen
 
     def start_state(self, burn_in: BurnIn | None) -> MemoryState | None:
         """State of the memory before slices of episodes, warmed up on the steps before them.
@@ -203,7 +206,8 @@ class MemoryCritic(nn.Module):
 
     def encode(self, observations: Observations, previous_actions: Tensor, state: MemoryState | None = None) -> Tensor:
         """Latents for each step, shape (n_sequences, n_steps, output_size)."""
-        return self.encoder(observations, previous_actions, state)[0]
+        latents: Tensor = self.encoder(observations, previous_actions, state)[0]
+        return latents
 
     def values(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
         """Value of an action at each step, one tensor (n_sequences, n_steps) for each head."""
@@ -231,7 +235,7 @@ class MemoryPolicy(BasePolicy):
         optimizer_kwargs: Its settings beyond the learning rate.
 
     Raises:
-        ValueError: If a name is unknown.
+        SettingError: If a name is unknown.
     """
 
     actor: MemoryActor
@@ -241,7 +245,7 @@ class MemoryPolicy(BasePolicy):
 
     def __init__(
         self,
-        observation_space: spaces.Space,
+        observation_space: spaces.Space[Any],
         action_space: spaces.Box,
         lr_schedule: Schedule,
         *,
@@ -258,9 +262,9 @@ class MemoryPolicy(BasePolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if n_critics < 1:
-            raise ValueError(f"n_critics: got {n_critics}; expected at least 1")
+            raise SettingError(f"n_critics: got {n_critics}; expected at least 1")
         if isinstance(observation_space, spaces.Dict) and features_extractor_class in (FlattenExtractor, NatureCNN):
-            raise ValueError(
+            raise SettingError(
                 f"policy: got {type(self).__name__} for Dict observations; expected MultiInputMemoryPolicy"
             )
         super().__init__(
@@ -460,10 +464,11 @@ class MemoryPolicy(BasePolicy):
         """Action on [-1, 1] from the initial state; :meth:`predict` carries the state."""
         first = next(iter(observation.values())) if isinstance(observation, dict) else observation
         previous = torch.zeros(first.shape[0], 1, self.action_size, device=self.device)
-        return self.actor(_one_step(observation), previous)[0][:, 0]
+        actions: Tensor = self.actor(_one_step(observation), previous)[0]
+        return actions[:, 0]
 
 
-def _as_batch(observation: Any, space: spaces.Space, device: torch.device) -> tuple[Tensor, bool]:
+def _as_batch(observation: Any, space: spaces.Space[Any], device: torch.device) -> tuple[Tensor, bool]:
     """One part of an observation as a tensor with the environments first, and whether it came as a batch."""
     array, shape = np.array(observation), space.shape or ()
     batched = array.ndim == len(shape) + 1
@@ -484,7 +489,7 @@ class MultiInputMemoryPolicy(MemoryPolicy):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         space = kwargs.get("observation_space", args[0] if args else None)
         if not isinstance(space, spaces.Dict):
-            raise ValueError(f"policy: got MultiInputMemoryPolicy for {space}; expected MlpMemoryPolicy, or a Dict")
+            raise SettingError(f"policy: got MultiInputMemoryPolicy for {space}; expected MlpMemoryPolicy, or a Dict")
         super().__init__(*args, **{"features_extractor_class": CombinedExtractor, **kwargs})
 
 

@@ -12,12 +12,12 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 
 from adaptive_scan.agents.noise import ExplorationNoise
+from adaptive_scan.agents.pickles import ModelFileError
 from adaptive_scan.agents.plain_data import noise_from_json, noise_to_json
 from adaptive_scan.agents.replay import EpisodeReplayBuffer
 from adaptive_scan.agents.storage import (
     HYPERPARAMETERS,
     MALFORMED,
-    ModelFileError,
     StoredModel,
     check_left_out,
     read_model,

@@ -37,7 +37,7 @@ class Judge:
         blur_targets: Whether the target is the blurred crop (5x5 Gaussian, sigma 2.5 px) or the crop itself.
 
     Raises:
-        ValueError: If the completer's name is unknown.
+        SettingError: If the completer's name is unknown.
 
     Example:
         >>> judge = Judge("nearest", blur_targets=False)
