@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adaptive_scan.agents.dnc import DncMemory
-from adaptive_scan.agents.memory import Memory, MemoryState
+from adaptive_scan.agents.memory import Memory
 from adaptive_scan.agents.recurrent import RecurrentMemory
 from adaptive_scan.agents.transformer import TransformerMemory
 from adaptive_scan.errors import SettingError
-
-__all__ = [
-    "MEMORIES",
-    "DncMemory",
-    "Memory",
-    "MemoryState",
-    "RecurrentMemory",
-    "TransformerMemory",
-    "make_memory",
-]
 
 
 def _lstm(input_size: int, **settings: object) -> Memory:

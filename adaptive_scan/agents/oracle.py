@@ -1,4 +1,4 @@
-"""A scan that may peek at the truth: what one-step look-ahead could attain at best."""
+"""A scan that sees the truth: the most that looking one step ahead could attain."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from adaptive_scan.scans import ScanGeometry
 class LookAheadOracle(CandidatePolicy):
     """Takes the segment after which the true loss, 10 mean((completion - target)^2), is lowest.
 
-    Each allowed candidate is measured in thought, with the true values of the crop, and completed. No policy that may
-    choose among the same candidates can lower the loss of that step further: a ceiling for greedy policies, and no
-    contender. It is no ceiling for policies that plan, since a segment that gains much now may leave the probe where
-    little is to be gained.
+    Each allowed candidate is simulated with the true values of the crop, and the scan completed. No policy that chooses
+    among the same candidates can lower the loss of that step further: a ceiling for greedy policies, not a contender.
+    It is no ceiling for policies that plan, since a segment that gains much now may leave the probe where little is
+    left to gain.
 
-    Candidates are judged with what is thought to follow them. Around a reference and to the end of the scan, the
-    default there, no crop's loss is higher than the reference's own, for the reference is among what is tried at each
-    step, and each step can only lower the loss; an instrument with faults may break this by little.
+    Candidates are scored together with the segments assumed to follow them. Around a reference and to the end of the
+    scan, the default there, no crop's loss is higher than the reference's own: the reference is among the candidates of
+    each step, and each step can only lower the loss. An instrument with faults may break this slightly.
 
     Args:
         completer: Name of a classical completer or a callable on tensors; networks run in evaluation mode.

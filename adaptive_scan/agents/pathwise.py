@@ -79,8 +79,8 @@ class Progress(NamedTuple):
 class PathwiseActor(nn.Module):
     """Chooses the next segments from the partial scan, the last values and a recurrent memory (a GRU).
 
-    It sees the infill and the mask of what was measured around the next waypoint and, coarsely, everywhere. Its output
-    layer starts at zero: an untrained actor follows the reference.
+    It sees a rough completion (pull-push) and the mask of what was measured, around the next waypoint and, coarsely,
+    everywhere. Its output layer starts at zero: an untrained actor follows the reference.
 
     Args:
         reference: Corners of the reference path [px], float32, shape (n_segments + 1, 2); the first two are those with
@@ -342,24 +342,23 @@ def load_pathwise(path: Path) -> PathwisePolicy:
 
 
 def pathwise_geometry(geometry: ScanGeometry, *, n_positions: int = 1, highest: float | None = None) -> ScanGeometry:
-    """The geometry of scans of the same dose whose segments are shorter and whose spacing is free.
+    """The geometry of scans with as many positions, whose segments are shorter and whose spacing is free.
 
     Args:
-        geometry: The geometry of the others.
-        n_positions: Positions of a segment; the dose is a multiple of it.
-        highest: Largest spacing [px]; three times that of an even scan of this dose when None.
+        geometry: The geometry to shorten the segments of.
+        n_positions: Positions of a segment, a divisor of those of the whole scan.
+        highest: Largest spacing [px]; three times that of an even scan with as many positions when None.
 
     Raises:
-        SettingError: If the dose is no multiple of the positions.
+        SettingError: If the positions of the whole scan are no multiple of those of a segment.
 
     Example:
         >>> pathwise_geometry(ScanGeometry(48, 10, 10)).n_segments
         100
     """
     if n_positions < 1 or geometry.n_positions_total % n_positions:
-        raise SettingError(
-            f"n_positions: got {n_positions}; expected a divisor of the dose, {geometry.n_positions_total}"
-        )
+        expected = f"a divisor of {geometry.n_positions_total}, the positions of the scan"
+        raise SettingError(f"n_positions: got {n_positions}; expected {expected}")
     even = geometry.image_size / math.sqrt(geometry.n_positions_total)
     bounds = (math.sqrt(0.5), max(3.0 * even if highest is None else highest, 1.0))
     return replace(

@@ -26,7 +26,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
-from adaptive_scan.agents.memories import MemoryState, make_memory
+from adaptive_scan.agents.memories import make_memory
+from adaptive_scan.agents.memory import MemoryState
 from adaptive_scan.agents.pickles import ModelFileError
 from adaptive_scan.agents.replay import BurnIn, Observations
 from adaptive_scan.agents.storage import read_policy, write_policy

@@ -127,7 +127,7 @@ class ScanRDPG(RDPG):
     """RDPG on partial scans, co-training a generator.
 
     Static and reference scans go through the environment's instrument, as the actor's do. The reference of a scan meets
-    the faults of that scan, so that their difference is a merit of the path and not of chance.
+    the faults of that scan, so that their difference is due to the path and not to chance.
 
     Args:
         policy: ``"MultiInputMemoryPolicy"`` or a policy class.
@@ -175,7 +175,9 @@ class ScanRDPG(RDPG):
         if env.batch.judge is not None:
             raise SettingError("env: got one with a completer; expected completer=None, the agent scores scans itself")
         if env.batch.has_free_dwell:
-            raise SettingError("env: got one with free dwell times; expected dwell=None, all scans of the same dose")
+            raise SettingError(
+                "env: got one with free dwell times; expected dwell=None, the same number of positions in all scans"
+            )
         self.geometry: ScanGeometry = env.batch.geometry
         self.crops: CropSource = env.batch.source
         self.instrument: Instrument = env.batch.acquisition
@@ -385,7 +387,7 @@ class ScanRDPG(RDPG):
         """Scans, references and targets under random symmetries of the square.
 
         A crop's scan and its reference share one: the generator does not complete a picture and its mirror image
-        equally well, and that difference is no merit of the scan.
+        equally well, and that difference is not due to the scan.
         """
         if not self.co_training.augment:
             return scans, references, targets

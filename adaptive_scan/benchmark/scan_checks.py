@@ -15,7 +15,7 @@ import torch
 
 from adaptive_scan.acquisition import make_instrument
 from adaptive_scan.agents.candidates import CandidatePolicy, Candidates
-from adaptive_scan.agents.path_learning import PathLearning
+from adaptive_scan.agents.learned_path import PathLearning
 from adaptive_scan.agents.pathwise import PathwiseActor, PathwiseSettings, pathwise_geometry
 from adaptive_scan.benchmark.definition import DENSE, Benchmark, ScanEntry
 from adaptive_scan.benchmark.keyword_makers import ScanCheck

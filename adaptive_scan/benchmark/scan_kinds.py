@@ -12,8 +12,8 @@ import numpy as np
 
 from adaptive_scan.agents.candidates import CandidatePolicy, CandidateSettings
 from adaptive_scan.agents.heuristics import CoverageGreedy, GradientFollowing, VarianceGreedy
+from adaptive_scan.agents.learned_path import PATH_LEARNING, PathLearning, learn_path, train_pathwise
 from adaptive_scan.agents.oracle import LookAheadOracle
-from adaptive_scan.agents.path_learning import PATH_LEARNING, PathLearning, learn_path, train_pathwise
 from adaptive_scan.agents.pathwise import PathwisePolicy, PathwiseSettings, load_pathwise, single_positions
 from adaptive_scan.benchmark.cells import Cell, ScanMaker
 from adaptive_scan.benchmark.definition import ScanEntry
@@ -102,7 +102,7 @@ def make_tuned(cell: Cell, *, family: str, n_most: int = 60) -> Contender:
 
 
 class PathLearningSettings(TypedDict, total=False):
-    """Those of `adaptive_scan.agents.path_learning.PathLearning`, which documents them."""
+    """Those of `adaptive_scan.agents.learned_path.PathLearning`, which documents them."""
 
     n_updates: int
     batch_size: int

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from adaptive_scan.acquisition import Acquisition, Instrument, InstrumentState, as_instrument
 from adaptive_scan.envs.crops import as_crop_source
 from adaptive_scan.envs.dwell import DwellControl, DwellState
+from adaptive_scan.envs.early_stop import EarlyStop
+from adaptive_scan.envs.frames import draw_frame
 from adaptive_scan.envs.judge import Judge, Judgement
 from adaptive_scan.envs.kernels import (
     ScanState,
@@ -24,8 +26,6 @@ from adaptive_scan.envs.kernels import (
     observe_scans,
     sample_bank,
 )
-from adaptive_scan.envs.rendering import draw_frame
-from adaptive_scan.envs.stopping import EarlyStop
 from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import ArrayCrops, CropSource, MicrographDataset
 from adaptive_scan.scans import PRESETS, ScanGeometry, coverage, partial_scans
@@ -180,7 +180,7 @@ class ScanBatch:
 
     @property
     def has_fixed_dose(self) -> bool:
-        """Whether every scan has all T segments at the instrument's own dwell time, so that all have the same dose."""
+        """Whether every scan has all T segments at the instrument's own dwell time, and so the same dose."""
         return self._dwell is None and self._early_stop is None
 
     @property
@@ -381,10 +381,10 @@ class ScanBatch:
 
     def _has_ended(self) -> np.ndarray:
         """Which scans have measured their last segment, bool, shape (n_scans,)."""
-        ended = self._has_spent_its_dose()
+        ended = self._is_complete()
         return ended if self._early_stop is None else ended | self._early_stop.is_reached
 
-    def _has_spent_its_dose(self) -> np.ndarray:
+    def _is_complete(self) -> np.ndarray:
         """Which scans cannot measure another segment, bool, shape (n_scans,)."""
         ended: np.ndarray = self._state.steps == self.geometry.n_segments
         return ended if self._dwell is None else ended | (self._dwell.is_spent & (self._state.steps > 0))
@@ -421,7 +421,7 @@ class ScanBatch:
         if self._early_stop is not None:
             final["n_positions"] = steps * self.geometry.n_positions
             final["predicted_rmse"] = self._early_stop.predicted[which]
-            final["stopped_early"] = (self._early_stop.is_reached & ~self._has_spent_its_dose())[which]
+            final["stopped_early"] = (self._early_stop.is_reached & ~self._is_complete())[which]
         return final
 
     def _judge(self, which: np.ndarray) -> tuple[np.ndarray, Judgement]:

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from adaptive_scan.envs.batch import Observations, ScanBatch, ScanSettings
-from adaptive_scan.envs.rendering import Window
+from adaptive_scan.envs.frames import Window
 from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import CropSource, MicrographDataset
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_scan.agents import DncMemory, dnc
+from adaptive_scan.agents import dnc
+from adaptive_scan.agents.dnc import DncMemory
 
 N_SEQUENCES, N_SLOTS, SLOT_SIZE, N_HEADS = 2, 5, 3, 2
 seeds = st.integers(0, 10_000)

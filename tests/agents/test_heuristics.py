@@ -10,7 +10,8 @@ import torch
 from scipy.spatial.distance import cdist
 
 from adaptive_scan.agents.candidates import CandidatePolicy, Probe
-from adaptive_scan.agents.heuristics import CoverageGreedy, GradientFollowing, LookAheadOracle, VarianceGreedy
+from adaptive_scan.agents.heuristics import CoverageGreedy, GradientFollowing, VarianceGreedy
+from adaptive_scan.agents.oracle import LookAheadOracle
 from adaptive_scan.evaluation.contenders import Contender, measure
 from adaptive_scan.generators import CompleterWithError, EnsembleCompleter, ErrorHead, make_completer
 from adaptive_scan.scans import ScanGeometry, filling_path, partial_scans

@@ -160,7 +160,7 @@ def test_the_geometry_of_single_positions_has_the_same_dose() -> None:
     found = pathwise_geometry(ScanGeometry(48, 10, 10))
     assert (found.n_positions_total, found.n_positions, found.image_size) == (100, 1, 48)
     assert found.spacing_bounds[1] == pytest.approx(3 * 4.8)
-    with pytest.raises(ValueError, match="divisor of the dose, 100"):
+    with pytest.raises(ValueError, match="divisor of 100, the positions"):
         pathwise_geometry(ScanGeometry(48, 10, 10), n_positions=3)
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from adaptive_scan.agents import CnnMemoryPolicy, MemoryPolicy, MultiInputMemoryPolicy
+from adaptive_scan.agents import MemoryPolicy
+from adaptive_scan.agents.policies import CnnMemoryPolicy, MultiInputMemoryPolicy
 
 DICT = spaces.Dict({"a": spaces.Box(-1, 1, (3,)), "b": spaces.Box(-1, 1, (1,))})
 ACTIONS = spaces.Box(np.array([-2.0, 1.0], np.float32), np.array([2.0, 5.0], np.float32))

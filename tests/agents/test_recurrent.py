@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adaptive_scan.agents import RecurrentMemory
+from adaptive_scan.agents.recurrent import RecurrentMemory
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])

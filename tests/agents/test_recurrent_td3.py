@@ -12,7 +12,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
 
-from adaptive_scan.agents import RDPG, EpisodeBatch, GaussianNoise, OrnsteinUhlenbeckNoise, RecurrentTD3
+from adaptive_scan.agents import RDPG, GaussianNoise, OrnsteinUhlenbeckNoise, RecurrentTD3
+from adaptive_scan.agents.replay import EpisodeBatch
 from adaptive_scan.trees import read_tree, write_tree
 
 

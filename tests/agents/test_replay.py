@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from adaptive_scan.agents import EpisodeReplayBuffer, FieldSpec
+from adaptive_scan.agents import EpisodeReplayBuffer
+from adaptive_scan.agents.replay import FieldSpec
 
 ACTIONS = spaces.Box(-1, 1, (1,))
 

@@ -26,11 +26,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from adaptive_scan.agents import (
     RDPG,
     EpisodeReplayBuffer,
-    FieldSpec,
     GaussianNoise,
     MemoryPolicy,
     ModelFileError,
-    MultiInputMemoryPolicy,
     OrnsteinUhlenbeckNoise,
     RecurrentTD3,
     storage,
@@ -43,6 +41,8 @@ from adaptive_scan.agents.plain_data import (
     space_from_json,
     space_to_json,
 )
+from adaptive_scan.agents.policies import MultiInputMemoryPolicy
+from adaptive_scan.agents.replay import FieldSpec
 from adaptive_scan.trees import TreeFileError, read_tree, tree_from_bytes, tree_to_bytes, write_tree
 
 VERSION_1 = Path(__file__).parent / "data" / "model_version_1.zip"

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from adaptive_scan.agents import TransformerMemory
-from adaptive_scan.agents.transformer import rotate, rotations
+from adaptive_scan.agents.transformer import TransformerMemory, rotate, rotations
 
 TURNS = rotations(1001, 8, torch.zeros(()))
 

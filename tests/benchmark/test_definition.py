@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from adaptive_scan.agents.path_learning import PATH_LEARNING, PathLearning
+from adaptive_scan.agents.learned_path import PATH_LEARNING, PathLearning
 from adaptive_scan.benchmark.definition import (
     Benchmark,
     BenchmarkFileError,

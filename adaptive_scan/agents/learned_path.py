@@ -37,7 +37,8 @@ class PathLearning:
         learning_rate: Adam's, at the start of a cosine; of a path [px], of an actor its weights'.
         network_learning_rate: That of the network, which then learns along; 0 keeps it as it is. Learning from scans
             that are splatted bilinearly, it was seen to forget how to complete those that are not.
-        completer: What completes the scans that are learned from: the network, or the pull-push infill, which is cheap.
+        completer: What completes the scans that are learned from: the network, or "infill", pull-push interpolation,
+            which is cheap.
         try_every: Updates between trials on the validation crops; the best path or actor is kept, the first among them.
         further_learning_rates: Learning rates that are tried beside ``learning_rate``, each from the same beginning,
             with as many updates and the same crops; the best trial of all is kept.
