@@ -150,6 +150,15 @@ def learn_path(
 
     Raises:
         SettingError: If a network is needed and there is none.
+
+    Example:
+        >>> from adaptive_scan.micrographs import ArrayCrops
+        >>> crops = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16)).astype(np.float32)
+        >>> geometry = ScanGeometry(16, 12, 1, spacing=(0.7, 6.0))
+        >>> few = PathLearning(n_updates=2, batch_size=2, completer="infill")
+        >>> headings, spacings = learn_path(ArrayCrops(crops), geometry, validation=crops, settings=few)
+        >>> headings.shape, spacings.shape
+        ((12,), (12,))
     """
     first = filling_path(geometry) if start is None else start
     headings, spacings = (torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in first)
@@ -201,6 +210,16 @@ def train_pathwise(
 
     Raises:
         SettingError: If a network is needed and there is none, or the path does not fit the geometry.
+
+    Example:
+        >>> from adaptive_scan.micrographs import ArrayCrops
+        >>> crops = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16)).astype(np.float32)
+        >>> geometry = ScanGeometry(16, 12, 1, spacing=(0.7, 6.0))
+        >>> few = PathLearning(n_updates=2, batch_size=2, completer="infill")
+        >>> path = filling_path(geometry)
+        >>> actor = train_pathwise(ArrayCrops(crops), geometry, path, validation=crops, settings=few)
+        >>> actor.scan(torch.from_numpy(crops)).shape
+        torch.Size([4, 12, 1, 2])
     """
     settings = PathLearning() if settings is None else settings
     reference = corners_of(geometry, *(torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in path)).float()

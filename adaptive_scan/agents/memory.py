@@ -24,6 +24,19 @@ class Memory(nn.Module, ABC):
         input_size: Features per step that go in.
         output_size: Features per step that come out.
         first_state: What the initial state is made from: a parameter where that state is learned, otherwise zeros.
+
+    Example:
+        >>> class Forgetful(Memory):
+        ...     input_size = output_size = 3
+        ...
+        ...     def initial_state(self, n_sequences):
+        ...         return (torch.zeros(1, n_sequences, 1),)
+        ...
+        ...     def forward(self, inputs, state=None):
+        ...         return inputs, self.initial_state(len(inputs))
+        >>> outputs, state = Forgetful()(torch.zeros(2, 5, 3))
+        >>> outputs.shape
+        torch.Size([2, 5, 3])
     """
 
     input_size: int

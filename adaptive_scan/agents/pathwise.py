@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from adaptive_scan.files import FileContentError
 from adaptive_scan.generators import pull_push_infill
 from adaptive_scan.scans import ScanGeometry, tensors
 from adaptive_scan.scans.waypoints import between_corners, corners_of, segments_between, walk
+from adaptive_scan.settings import settings_from_json, settings_to_json
 from adaptive_scan.trees import read_tree, write_tree
 
 _KIND = "adaptive_scan.pathwise"  # what a file says it holds
@@ -254,6 +255,17 @@ class PathwisePolicy:
     Attributes:
         actor: The actor, in evaluation mode.
         environment: Settings of the environment that it acts in.
+
+    Example:
+        >>> from adaptive_scan.envs import ScanBatch
+        >>> from adaptive_scan.scans import filling_path
+        >>> geometry = ScanGeometry(16, 12, 1, spacing=(0.7, 6.0))
+        >>> headings, spacings = (torch.from_numpy(path) for path in filling_path(geometry))
+        >>> policy = PathwisePolicy(PathwiseActor(corners_of(geometry, headings, spacings).float(), geometry))
+        >>> batch = ScanBatch(3, rng=np.random.default_rng(0), completer=None, **policy.environment)
+        >>> actions, state = policy.predict(batch.reset())
+        >>> actions.shape
+        (3, 3)
     """
 
     def __init__(self, actor: PathwiseActor) -> None:
@@ -311,7 +323,7 @@ class PathwisePolicy:
     def save(self, path: Path) -> None:
         """Write the actor and all that rebuilds it, as safetensors."""
         actor = self.actor
-        settings = {"geometry": actor.geometry.to_dict(), "settings": asdict(actor.settings)}
+        settings = {"geometry": actor.geometry.to_dict(), "settings": settings_to_json(actor.settings)}
         write_tree(path, {"kind": _KIND, **settings, "weights": dict(actor.state_dict())})
 
 
@@ -326,14 +338,29 @@ def _actions(starts: Tensor, ends: Tensor, geometry: ScanGeometry) -> np.ndarray
 def load_pathwise(path: Path) -> PathwisePolicy:
     """The policy that `PathwisePolicy.save` wrote.
 
+    Args:
+        path: File to read.
+
     Raises:
-        FileContentError: If the file is none.
+        FileContentError: If the file is missing, broken or something else.
+
+    Example:
+        >>> import tempfile
+        >>> from adaptive_scan.scans import filling_path
+        >>> geometry = ScanGeometry(16, 12, 1, spacing=(0.7, 6.0))
+        >>> headings, spacings = (torch.from_numpy(path) for path in filling_path(geometry))
+        >>> policy = PathwisePolicy(PathwiseActor(corners_of(geometry, headings, spacings).float(), geometry))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     policy.save(Path(folder) / "actor.safetensors")
+        ...     load_pathwise(Path(folder) / "actor.safetensors").actor.geometry == geometry
+        True
     """
     tree = read_tree(path)
     try:
         if tree["kind"] != _KIND:
             raise ValueError(f"got {tree['kind']!r}")
-        geometry, settings = ScanGeometry.from_dict(tree["geometry"]), PathwiseSettings(**tree["settings"])
+        geometry = ScanGeometry.from_dict(tree["geometry"])
+        settings = settings_from_json(PathwiseSettings, tree["settings"])
         actor = PathwiseActor(tree["weights"]["reference"], geometry, settings)
         actor.load_state_dict(tree["weights"])
     except (LookupError, TypeError, ValueError, RuntimeError) as error:

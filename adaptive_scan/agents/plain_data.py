@@ -1,4 +1,8 @@
-"""Spaces, exploration noise and settings as plain data: what the files of agents hold beside the weights."""
+"""Spaces, exploration noise and arguments of constructors as plain data: what agents' files hold beside the weights.
+
+Arguments are whatever a caller passed, tuples and known classes among them, so they are written as trees are
+(`adaptive_scan.trees`); settings that are dataclasses have a codec of their own, `adaptive_scan.settings`.
+"""
 
 from __future__ import annotations
 
@@ -113,11 +117,11 @@ def noise_from_json(data: dict[str, Any], n_envs: int | None = None) -> Explorat
     return noise
 
 
-def settings_to_json(settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Settings as plain data, and the names of those that have no such form, which are written as None.
+def arguments_to_json(settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Arguments by name as plain data, and the names of those that have no such form, which are written as None.
 
     Example:
-        >>> settings_to_json({"gamma": 0.9, "features": NatureCNN, "learning_rate": lambda progress: 1.0})
+        >>> arguments_to_json({"gamma": 0.9, "features": NatureCNN, "learning_rate": lambda progress: 1.0})
         ({'gamma': 0.9, 'features': {'__class__': 'NatureCNN'}, 'learning_rate': None}, ['learning_rate'])
     """
     left_out = [name for name, value in settings.items() if not _is_plain(value)]
@@ -134,8 +138,8 @@ def _is_plain(value: Any) -> bool:
     return not arrays
 
 
-def settings_from_json(data: dict[str, Any]) -> dict[str, Any]:
-    """The settings of :func:`settings_to_json`.
+def arguments_from_json(data: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of :func:`arguments_to_json`.
 
     Raises:
         KeyError: If a class is named that files may not name.

@@ -237,6 +237,13 @@ class MemoryPolicy(BasePolicy):
 
     Raises:
         SettingError: If a name is unknown.
+
+    Example:
+        >>> box = spaces.Box(-1.0, 1.0, (2,))
+        >>> policy = MemoryPolicy(box, box, lambda progress: 1e-3, memory="gru", memory_kwargs={"hidden_size": 4})
+        >>> actions, (memory, previous) = policy.predict(np.zeros((5, 2), np.float32))
+        >>> actions.shape, memory.shape, previous.shape
+        ((5, 2), (2, 5, 4), (1, 5, 2))
     """
 
     actor: MemoryActor

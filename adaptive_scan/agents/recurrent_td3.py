@@ -60,8 +60,8 @@ class RecurrentTD3(StoredAlgorithm):
         use_target_actor: Whether targets take the target actor's action, or the live actor's as the adaptive-scan paper
             does.
         max_grad_norm: Bound of the gradient norm of actor and critic; None is no bound.
-        saturation_penalty: Weight of :func:`~adaptive_scan.agents.saturation` in the actor's loss: an actor that an
-            uninformed critic has driven deep into its tanh gets no gradient to come back.
+        saturation_penalty: Weight of :func:`~adaptive_scan.agents.targets.saturation` in the actor's loss: an actor
+            that an uninformed critic has driven deep into its tanh gets no gradient to come back.
         replay_buffer_class: Kind of the replay buffer; None is :class:`~adaptive_scan.agents.EpisodeReplayBuffer`.
         replay_buffer_kwargs: Its settings beyond the spaces and sizes: slices with burn-in, priorities.
         compile_networks: Whether ``torch.compile`` translates the passes of learning; decisions stay as they are.
@@ -78,6 +78,13 @@ class RecurrentTD3(StoredAlgorithm):
         SettingError: If the length of the longest episode is neither given nor known, the replay buffer keeps no
             episodes or has no room for one, there is no compiler for ``compile_networks``, a number is out of its
             range, or the actions are no floats that can differ.
+
+    Example:
+        >>> small = {"memory_kwargs": {"hidden_size": 8}}
+        >>> model = RecurrentTD3("MlpMemoryPolicy", "Pendulum-v1", policy_kwargs=small, seed=0, device="cpu")
+        >>> actions, state = model.predict(np.zeros((5, 3), np.float32))
+        >>> actions.shape
+        (5, 1)
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {

@@ -57,6 +57,10 @@ class CoTraining:
 
     Raises:
         SettingError: If a name is unknown.
+
+    Example:
+        >>> CoTraining(static_scans=("spiral",), n_static=8).reward
+        'relative'
     """
 
     static_scans: tuple[str, ...] = ()
@@ -145,6 +149,23 @@ class ScanRDPG(RDPG):
     Raises:
         SettingError: If rewards refer to a reference and there is none, or the generator normalises over batches; or if
             the environment scores scans, leaves their dwell times free or normalises observations.
+
+    Example:
+        >>> generator = nn.Conv2d(2, 1, 3, padding=1)
+        >>> agent = ScanRDPG(
+        ...     "MultiInputMemoryPolicy",
+        ...     PartialScanVecEnv(2, geometry=ScanGeometry(16, 4, 5), completer=None),
+        ...     generator=generator,
+        ...     generator_optimizer=torch.optim.Adam(generator.parameters()),
+        ...     generator_learning_rate=lambda progress: 1e-3,
+        ...     co_training=CoTraining(reward="absolute"),
+        ...     policy_kwargs={"memory_kwargs": {"hidden_size": 8}},
+        ...     buffer_size=60,
+        ...     learning_starts=0,
+        ...     device="cpu",
+        ... )
+        >>> agent.learn(12).num_timesteps
+        12
     """
 
     def __init__(

@@ -22,10 +22,10 @@ from gymnasium import spaces
 
 from adaptive_scan.agents.pickles import ModelFileError, read_settings, read_weights
 from adaptive_scan.agents.plain_data import (
+    arguments_from_json,
+    arguments_to_json,
     noise_from_json,
     noise_to_json,
-    settings_from_json,
-    settings_to_json,
     space_from_json,
     space_to_json,
 )
@@ -117,7 +117,7 @@ def write_model(path: str | os.PathLike[str] | io.BufferedIOBase, model: StoredM
         path: File to write, by name or open; ``.zip`` is added where a suffix is missing.
         model: What goes into it.
     """
-    settings, left_out = settings_to_json({name: model.settings[name] for name in HYPERPARAMETERS})
+    settings, left_out = arguments_to_json({name: model.settings[name] for name in HYPERPARAMETERS})
     frequency, unit = model.settings["train_freq"]
     data = {
         "policy": model.policy,
@@ -252,7 +252,7 @@ def _read_description(data: bytes, version: int, name: str, parameters: dict[str
         if content.keys() != _DATA:
             raise ValueError(f"{', '.join(sorted(content.keys() ^ _DATA))} instead of {', '.join(sorted(_DATA))}")
         frequency, unit = content["train_freq"]
-        settings = settings_from_json(content["hyperparameters"])
+        settings = arguments_from_json(content["hyperparameters"])
         noise = content["action_noise"]
         stored = StoredModel(
             str(content["policy"]),
@@ -342,7 +342,7 @@ def write_policy(path: str | os.PathLike[str], arguments: dict[str, Any], state:
     """
     arguments = {name: value for name, value in arguments.items() if name != "lr_schedule"}
     observation_space, action_space = (arguments.pop(key) for key in ("observation_space", "action_space"))
-    settings, left_out = settings_to_json(arguments)
+    settings, left_out = arguments_to_json(arguments)
     content = {
         "policy_format_version": POLICY_FORMAT_VERSION,
         "observation_space": space_to_json(observation_space),
@@ -374,7 +374,7 @@ def read_policy(path: str | os.PathLike[str], given: dict[str, Any]) -> StoredPo
         observation_space, action_space = (
             space_from_json(content[key]) for key in ("observation_space", "action_space")
         )
-        settings = {**settings_from_json(content["settings"]), **given}
+        settings = {**arguments_from_json(content["settings"]), **given}
         left_out, state = list(content["left_out"]), content["state"]
         if not isinstance(action_space, spaces.Box):
             raise TypeError(f"the actions are a {type(action_space).__name__}")

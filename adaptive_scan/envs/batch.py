@@ -39,7 +39,13 @@ Observations = dict[str, np.ndarray]
 
 
 class ScanSettings(TypedDict, total=False):
-    """The settings that every environment takes as keywords; `ScanBatch` documents them."""
+    """The settings that every environment takes as keywords; `ScanBatch` documents them.
+
+    Example:
+        >>> settings = ScanSettings(geometry="quick48", completer=None, action_kind="angle")
+        >>> ScanBatch(2, rng=np.random.default_rng(0), **settings).action_space.shape
+        (1,)
+    """
 
     geometry: ScanGeometry | str
     completer: str | Completer | None
@@ -65,6 +71,13 @@ class BatchStep:
         ended: Which scans this step ended, bool, shape (N,).
         final: What is known of the ended scans, by name, with one row for each of them in their order; empty when
             none ended.
+
+    Example:
+        >>> batch = ScanBatch(2, rng=np.random.default_rng(0), geometry="quick48", completer=None)
+        >>> observations = batch.reset()
+        >>> step = batch.step(np.ones((2, 2)))
+        >>> step.rewards.shape, step.ended.tolist(), sorted(step.final)
+        ((2,), [False, False], [])
     """
 
     observations: Observations

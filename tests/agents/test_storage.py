@@ -34,10 +34,10 @@ from adaptive_scan.agents import (
     storage,
 )
 from adaptive_scan.agents.plain_data import (
+    arguments_from_json,
+    arguments_to_json,
     noise_from_json,
     noise_to_json,
-    settings_from_json,
-    settings_to_json,
     space_from_json,
     space_to_json,
 )
@@ -559,13 +559,13 @@ def test_only_known_classes_have_a_name_in_a_file():
         """Not Stable-Baselines3's."""
 
     settings = {"own": FlattenExtractor, "theirs": [CombinedExtractor], "array": np.ones(2), "rate": np.inf}
-    written, left_out = settings_to_json(settings)
+    written, left_out = arguments_to_json(settings)
     assert left_out == ["own", "array"]
-    read = settings_from_json(json.loads(json.dumps(written, allow_nan=False)))
+    read = arguments_from_json(json.loads(json.dumps(written, allow_nan=False)))
     assert read == {"own": None, "theirs": [CombinedExtractor], "array": None, "rate": np.inf}
     for changed in ({"__class__": "Popen"}, {"__instance__": ["EpisodeReplayBuffer", 1]}, {"__tensor__": "0"}):
         with pytest.raises(KeyError):
-            settings_from_json({"own": changed})
+            arguments_from_json({"own": changed})
 
 
 # Noise
