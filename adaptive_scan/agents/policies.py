@@ -307,14 +307,11 @@ class MemoryPolicy(BasePolicy):
         )
         self.critic = MemoryCritic(self._make_encoder(), self.net_arch, self.action_size, head, n_critics)
         self._n_state_parts = len(self.actor.encoder.memory.initial_state(1)) + 1
-        self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
-        self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
-        self.actor_target.eval()
-        self.critic_target.eval()
+        self.actor_target = copy.deepcopy(self.actor).requires_grad_(False).eval()
+        self.critic_target = copy.deepcopy(self.critic).requires_grad_(False).eval()
         make_optimizer = _choose("optimizer", optimizer, OPTIMIZERS)
         for part in (self.actor, self.critic):
-            rate = {"lr": lr_schedule(1.0)}
-            part.optimizer = make_optimizer(part.parameters(), **rate, **(optimizer_kwargs or {}))
+            part.optimizer = make_optimizer(part.parameters(), lr=lr_schedule(1.0), **(optimizer_kwargs or {}))
 
     def set_training_mode(self, mode: bool) -> None:
         """Put actor and critic into training or evaluation mode; their targets never train."""

@@ -127,6 +127,22 @@ def _with_scores(batch: EpisodeBatch, scores: Tensor) -> Tensor:
     return rewards
 
 
+def _check_scans(batch: ScanBatch, generator: nn.Module, reward: str, *, has_reference: bool) -> None:
+    """Refuse a reward, a generator or scans that a scan agent cannot learn from."""
+    if reward != "absolute" and not has_reference:
+        raise SettingError(f"reward: got {reward!r} and no reference_headings; expected the reference scan's")
+    if reward != "absolute" and any(isinstance(module, _BatchNorm) for module in generator.modules()):
+        raise SettingError(
+            f"reward: got {reward!r} for a generator with batch normalisation; expected 'absolute'"
+            " (its completions of the reference would depend on the other scans of the batch)"
+        )
+    if batch.judge is not None:
+        raise SettingError("env: got one with a completer; expected completer=None, the agent scores scans itself")
+    if batch.has_free_dwell:
+        found, expected = "one with free dwell times", "dwell=None, the same number of positions in all scans"
+        raise SettingError(f"env: got {found}; expected {expected}")
+
+
 class ScanRDPG(RDPG):
     """RDPG on partial scans, co-training a generator.
 
@@ -184,21 +200,7 @@ class ScanRDPG(RDPG):
         **kwargs: Any,
     ) -> None:
         self.co_training = CoTraining() if co_training is None else co_training
-        if self.co_training.reward != "absolute" and reference_headings is None:
-            raise SettingError(
-                f"reward: got {self.co_training.reward!r} and no reference_headings; expected the reference scan's"
-            )
-        if self.co_training.reward != "absolute" and any(isinstance(m, _BatchNorm) for m in generator.modules()):
-            raise SettingError(
-                f"reward: got {self.co_training.reward!r} for a generator with batch normalisation; expected 'absolute'"
-                " (its completions of the reference would depend on the other scans of the batch)"
-            )
-        if env.batch.judge is not None:
-            raise SettingError("env: got one with a completer; expected completer=None, the agent scores scans itself")
-        if env.batch.has_free_dwell:
-            raise SettingError(
-                "env: got one with free dwell times; expected dwell=None, the same number of positions in all scans"
-            )
+        _check_scans(env.batch, generator, self.co_training.reward, has_reference=reference_headings is not None)
         self.geometry: ScanGeometry = env.batch.geometry
         self.crops: CropSource = env.batch.source
         self.instrument: Instrument = env.batch.acquisition

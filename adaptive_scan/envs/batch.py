@@ -152,14 +152,7 @@ class ScanBatch:
         reference_spacings: ArrayLike | None = None,
         stop_below: float | None = None,
     ) -> None:
-        if n_scans < 1:
-            raise SettingError(f"number of scans: got {n_scans}; expected at least 1")
-        if reward not in ("final", "dense"):
-            raise SettingError(f"reward: got {reward!r}; expected 'final' or 'dense'")
-        if reward == "dense" and completer is None:
-            raise SettingError("reward: got 'dense' and completer is None; expected a completer, whose loss is to drop")
-        if not math.isfinite(edge_penalty):
-            raise SettingError(f"edge_penalty: got {edge_penalty}; expected a finite number")
+        _check_settings(n_scans, reward, edge_penalty, has_completer=completer is not None)
         self.n_scans = n_scans
         self.rng = rng
         self.geometry = resolve_geometry(geometry)
@@ -547,6 +540,17 @@ class _Faults:
         """The arrays themselves, by the names under which they are saved."""
         memories = {f"acquisition.{name}": array for name, array in self.state.arrays().items()}
         return {"true_positions": self.true_positions, **memories}
+
+
+def _check_settings(n_scans: int, reward: str, edge_penalty: float, *, has_completer: bool) -> None:
+    if n_scans < 1:
+        raise SettingError(f"number of scans: got {n_scans}; expected at least 1")
+    if reward not in ("final", "dense"):
+        raise SettingError(f"reward: got {reward!r}; expected 'final' or 'dense'")
+    if reward == "dense" and not has_completer:
+        raise SettingError("reward: got 'dense' and completer is None; expected a completer, whose loss is to drop")
+    if not math.isfinite(edge_penalty):
+        raise SettingError(f"edge_penalty: got {edge_penalty}; expected a finite number")
 
 
 def resolve_geometry(geometry: ScanGeometry | str) -> ScanGeometry:

@@ -13,6 +13,7 @@ from adaptive_scan.agents import learned_path, path_loss
 from adaptive_scan.agents.learned_path import PATH_LEARNING, PathLearning, learn_path, train_pathwise
 from adaptive_scan.agents.path_loss import PathLoss, Readings, outside, relative
 from adaptive_scan.agents.pathwise import PathwiseSettings, single_positions
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import InfillCompleter, blur_targets, completion_loss, make_generator
 from adaptive_scan.micrographs import ArrayCrops
 from adaptive_scan.scans import ScanGeometry, filling_path, partial_scans, sample, static_scan
@@ -275,7 +276,7 @@ def test_a_network_learns_along_and_the_one_given_stays() -> None:
     validation = banded(8, 9)
     learn_path(ArrayCrops(banded(16, 1), normalise=False), GEOMETRY, network, validation=validation, settings=settings)
     assert all(torch.equal(weights, before[name]) for name, weights in network.state_dict().items())
-    with pytest.raises(ValueError, match="network: got None"):
+    with pytest.raises(SettingError, match="network: got None"):
         learn_path(ArrayCrops(banded(16, 1), normalise=False), GEOMETRY, validation=validation, settings=settings)
 
 
@@ -296,7 +297,7 @@ def test_losses_are_shares_and_positions_outside_cost() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         PathLearning(**settings)
 
 

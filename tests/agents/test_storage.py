@@ -43,6 +43,7 @@ from adaptive_scan.agents.plain_data import (
 )
 from adaptive_scan.agents.policies import MultiInputMemoryPolicy
 from adaptive_scan.agents.replay import FieldSpec
+from adaptive_scan.errors import SettingError
 from adaptive_scan.trees import TreeFileError, read_tree, tree_from_bytes, tree_to_bytes, write_tree
 
 VERSION_1 = Path(__file__).parent / "data" / "model_version_1.zip"
@@ -520,14 +521,14 @@ def test_what_is_no_plain_data_is_passed_again(cue_envs, tmp_path):
         RDPG.load(tmp_path / "model")
     with pytest.raises(ModelFileError, match=r"the policy 'int'; expected one of .*, or a subclass"):
         RDPG.load(tmp_path / "model", policy=3)
-    with pytest.raises(ValueError, match="policy_kwargs: could not be written with the model"):
+    with pytest.raises(SettingError, match="policy_kwargs: could not be written with the model"):
         RDPG.load(tmp_path / "model", policy=Policy)
     loaded = RDPG.load(tmp_path / "model", policy=Policy, device="cpu", **settings)
     assert isinstance(loaded.policy, Policy)
     assert_same_policy(model, loaded)
     for name in learning:
         given = {key: value for key, value in learning.items() if key != name}
-        with pytest.raises(ValueError, match=f"{name}: could not be written with the model"):
+        with pytest.raises(SettingError, match=f"{name}: could not be written with the model"):
             RDPG.load(tmp_path / "model", cue_envs(), policy=Policy, **given, **settings)
     goes_on = RDPG.load(tmp_path / "model", cue_envs(), policy=Policy, device="cpu", **learning, **settings)
     assert goes_on.lr_schedule(0.25) == 0.25
@@ -695,7 +696,7 @@ def test_policies_with_classes_of_one_s_own_ask_for_them(tmp_path):
     policy = MemoryPolicy(box, box, lambda _: 1e-3, features_extractor_class=Scaled, **kwargs)
     policy.save(tmp_path / "policy")
     message = "features_extractor_class: could not be written with the policy; expected it to be passed again"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         MemoryPolicy.load(tmp_path / "policy")
     loaded = MemoryPolicy.load(tmp_path / "policy", "cpu", features_extractor_class=Scaled)
     assert loaded.actor.encoder.features_extractor.scale == 3.0
