@@ -15,16 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from adaptive_scan.agents import (
-    MEMORIES,
-    RDPG,
-    DncMemory,
-    EpisodeReplayBuffer,
-    MemoryPolicy,
-    RecurrentMemory,
-    RecurrentTD3,
-    TransformerMemory,
-)
+from adaptive_scan.agents import MEMORIES, RDPG, EpisodeReplayBuffer, MemoryPolicy, RecurrentTD3
+from adaptive_scan.agents.dnc import DncMemory
+from adaptive_scan.agents.recurrent import RecurrentMemory
+from adaptive_scan.agents.transformer import TransformerMemory
 from adaptive_scan.evaluation import compare_scans, measure
 from adaptive_scan.generators import NearestCompleter
 from adaptive_scan.scans import PRESETS, STATIC_SCANS
