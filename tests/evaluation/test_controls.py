@@ -180,7 +180,7 @@ def test_what_cannot_be_a_control_is_refused(crops: np.ndarray) -> None:
         ValueError, match=r"control: got 'none'; expected one of \['constant', 'delayed', 'other_crop'\]"
     ):
         control("none", follower())
-    with pytest.raises(ValueError, match=r"positions have shape \(9, 24\); expected \(9, dose, 2\)"):
+    with pytest.raises(ValueError, match=r"positions: got shape \(9, 24\); expected \(9, n_positions, 2\)"):
         of_other_crops(follower(), np.zeros((9, 24)), list("aabbccdde"), np.random.default_rng(0))
 
 
