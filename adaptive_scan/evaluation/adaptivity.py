@@ -165,7 +165,8 @@ def _folds(labels: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
 def _squared_errors(features: np.ndarray, coordinates: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Squared error on a fold of the regression on all others, for each penalty, shape (n_penalties,)."""
     predicted = _ridge(features[~fold], coordinates[~fold], features[fold])
-    return np.square(predicted - coordinates[fold]).sum(axis=(1, 2))
+    found: np.ndarray = np.square(predicted - coordinates[fold]).sum(axis=(1, 2))
+    return found
 
 
 def _ridge(features: np.ndarray, coordinates: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -175,4 +176,5 @@ def _ridge(features: np.ndarray, coordinates: np.ndarray, wanted: np.ndarray) ->
     projected = u.T @ (coordinates - middle)
     along = (wanted - centre) @ vt.T
     answers = [(along * (s / (s * s + penalty * len(features)))) @ projected for penalty in _PENALTIES]
-    return np.stack(answers) + middle
+    found: np.ndarray = np.stack(answers) + middle
+    return found

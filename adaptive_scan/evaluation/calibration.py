@@ -220,11 +220,13 @@ def relative_calibration_error(curve: Reliability) -> float | None:
 
 
 def _weighted_gap(curve: Reliability) -> np.ndarray:
-    return np.sum(curve.weights * np.abs(curve.observed - curve.predicted), axis=-1)
+    found: np.ndarray = np.sum(curve.weights * np.abs(curve.observed - curve.predicted), axis=-1)
+    return found
 
 
 def _level(curve: Reliability) -> np.ndarray:
-    return np.sum(curve.weights * curve.observed, axis=-1)
+    found: np.ndarray = np.sum(curve.weights * curve.observed, axis=-1)
+    return found
 
 
 def interval_coverage(predicted: np.ndarray, errors: np.ndarray, n_sigmas: float) -> float:

@@ -430,20 +430,33 @@ def _summarise(
 ) -> ScanSummary:
     """What the rows of a scan and completer say, beside those of the references with the same completer."""
     own, completer = rows[key], key[1]
-    means = {f"{name}_mean": float(np.mean(own[name].to_numpy())) for name in METRICS}
+    means = {name: float(np.mean(own[name].to_numpy())) for name in METRICS}
     losses = own["loss"].to_numpy()
-    first, second = (
-        pairing.pair(losses, rows[scan, completer]["loss"].to_numpy()) if (scan, completer) in rows else None
-        for scan in references
-    )
+
+    def beside(scan: str | None) -> LossRatio | None:
+        others = None if scan is None else rows.get((scan, completer))
+        return None if others is None else pairing.pair(losses, others["loss"].to_numpy())
+
+    first = beside(references[0])
     assert first is not None  # The reference is one of the contenders.
     return ScanSummary(
-        *key,
+        scan=key[0],
+        completer=completer,
+        loss_mean=means["loss"],
         loss_std=float(np.std(losses)),
+        rmse_mean=means["rmse"],
+        psnr_mean=means["psnr"],
+        ssim_mean=means["ssim"],
+        coverage_mean=means["coverage"],
         ratio_to_reference=first.ratio,
         ratio_ci95=first.ratio_ci95,
         win_rate=first.win_rate,
+        path_length_mean=means["path_length"],
         contiguous=own["contiguous"][0].as_py(),
-        **means | {"electrons_mean": means["electrons_mean"] if math.isfinite(means["electrons_mean"]) else None},
-        second=second,
+        n_positions_mean=means["n_positions"],
+        electrons_mean=means["electrons"] if math.isfinite(means["electrons"]) else None,
+        scan_time_mean=means["scan_time"],
+        largest_turn_mean=means["largest_turn"],
+        largest_acceleration_mean=means["largest_acceleration"],
+        second=beside(references[1]),
     )

@@ -62,7 +62,8 @@ def sparsity(crops: np.ndarray) -> np.ndarray:
     root = np.sqrt(magnitudes.shape[1])
     ratios = np.full(len(crops), root)
     np.divide(magnitudes.sum(axis=1), norms, out=ratios, where=norms > 0.0)
-    return np.clip((root - ratios) / (root - 1.0), 0.0, 1.0)
+    found: np.ndarray = np.clip((root - ratios) / (root - 1.0), 0.0, 1.0)
+    return found
 
 
 def content_class(text: str) -> str:

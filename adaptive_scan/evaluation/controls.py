@@ -232,9 +232,7 @@ def of_other_crops(
     """
     paths = np.asarray(positions, dtype=np.float32)
     if paths.ndim != 3 or paths.shape[2] != 2 or len(paths) != len(groups):
-        raise ValueError(
-            f"positions have shape {paths.shape}; expected ({len(groups)}, n_positions, 2), one for each group"
-        )
+        raise ValueError(f"positions: got shape {paths.shape}; expected ({len(groups)}, n_positions, 2), one each")
     chosen = paths[other_crops(groups, rng)]
     name = f"{contender.name}_other_crop"
     return Contender(name, path=chosen, contiguous=contender.contiguous, role="control")

@@ -61,7 +61,8 @@ def rmse(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         >>> rmse(np.full((1, 8, 8), 0.1), np.zeros((1, 8, 8))).round(6).tolist()
         [0.05]
     """
-    return 0.5 * np.sqrt(_mean_squared_error(completions, targets))
+    found: np.ndarray = 0.5 * np.sqrt(_mean_squared_error(completions, targets))
+    return found
 
 
 def rmse_of_loss(mean_loss: float) -> float:
@@ -142,7 +143,8 @@ def psnr(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """
     error = _mean_squared_error(completions, targets)
     smallest = _DATA_RANGE**2 * 10.0 ** (-LARGEST_PSNR / 10.0)
-    return 10.0 * np.log10(_DATA_RANGE**2 / np.maximum(error, smallest))
+    found: np.ndarray = 10.0 * np.log10(_DATA_RANGE**2 / np.maximum(error, smallest))
+    return found
 
 
 def ssim(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -189,7 +191,8 @@ def ssim(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
 def _mean_squared_error(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     _check_shapes(completions, targets)
     difference = np.subtract(completions, targets, dtype=np.float64)
-    return np.mean(difference**2, axis=(1, 2))
+    found: np.ndarray = np.mean(difference**2, axis=(1, 2))
+    return found
 
 
 def _masked_rmse(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray, *, measured: bool) -> np.ndarray:
@@ -201,7 +204,8 @@ def _masked_rmse(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray
     n_pixels = chosen.sum(axis=(1, 2))
     means = np.full(len(targets), np.nan)
     np.divide(squared.sum(axis=(1, 2)), n_pixels, out=means, where=n_pixels > 0)
-    return 0.5 * np.sqrt(means)
+    found: np.ndarray = 0.5 * np.sqrt(means)
+    return found
 
 
 def _check_shapes(completions: np.ndarray, targets: np.ndarray) -> None:

@@ -161,7 +161,8 @@ def percentile_ends(resampled: np.ndarray, confidence: float = 0.95) -> np.ndarr
         [25.0, 75.0]
     """
     tail = 0.5 * (1.0 - confidence)
-    return np.quantile(resampled, [tail, 1.0 - tail], axis=0)
+    found: np.ndarray = np.quantile(resampled, [tail, 1.0 - tail], axis=0)
+    return found
 
 
 def hierarchical_bootstrap(

@@ -77,7 +77,8 @@ def path_bins(masks: np.ndarray) -> np.ndarray:
         [[[0, 1], [1, 2]]]
     """
     distances = distance_to_measured(torch.from_numpy(np.ascontiguousarray(masks))).numpy()
-    return np.ceil(distances).astype(np.int64)
+    found: np.ndarray = np.ceil(distances).astype(np.int64)
+    return found
 
 
 def edge_bins(image_size: int) -> np.ndarray:
@@ -95,7 +96,8 @@ def edge_bins(image_size: int) -> np.ndarray:
     """
     rows, columns = np.indices((image_size, image_size))
     inwards = np.minimum(rows, columns)
-    return np.minimum(inwards, image_size - 1 - np.maximum(rows, columns))
+    found: np.ndarray = np.minimum(inwards, image_size - 1 - np.maximum(rows, columns))
+    return found
 
 
 class SystematicErrors:

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from adaptive_scan.evaluation.comparison import METRICS, Comparison
 from adaptive_scan.files import write_atomically, write_json
-from adaptive_scan.report.comparison_figure import comparison_figure, save_figure
+from adaptive_scan.report.comparison_figure import comparison_figure
+from adaptive_scan.report.style import save_figure
 
 CSV_COLUMNS = ("crop", "micrograph", "row", "column", "scan", "completer", *METRICS)
 """Header of ``comparison.csv``; row and column are empty where they are not known, electrons where nothing limits

@@ -24,17 +24,20 @@ from adaptive_scan.benchmark.analysis import Analysis
 from adaptive_scan.benchmark.definition import benchmark_content
 from adaptive_scan.evaluation.results import Results
 from adaptive_scan.files import write_atomically
-from adaptive_scan.report.comparison_figure import save_figure
-from adaptive_scan.report.comparison_tables import (
+from adaptive_scan.report.figures import Plate, benchmark_plates
+from adaptive_scan.report.style import STYLE, save_figure, scan_styles
+from adaptive_scan.report.tables import (
+    Cell,
+    ReportTable,
+    adaptivity_tables,
     comparison_tables,
     content_tables,
+    cost_tables,
     factorial_tables,
+    mean_tables,
     seed_tables,
     sparsity_tables,
 )
-from adaptive_scan.report.figures import Plate, benchmark_plates
-from adaptive_scan.report.style import STYLE, scan_styles
-from adaptive_scan.report.tables import Cell, ReportTable, adaptivity_tables, cost_tables, mean_tables
 from adaptive_scan.report.texts import NOTES, STYLE_SHEET, plain_facts, without_folders
 
 _LIBRARIES = ("adaptive_scan", "numpy", "scipy", "torch", "scikit-image", "pyarrow", "matplotlib")

@@ -19,7 +19,6 @@ from adaptive_scan.report import (
     comparison_figure,
     comparison_sentence,
     comparison_table,
-    learning_figure,
     save_figure,
     write_comparison,
 )
@@ -187,21 +186,6 @@ def test_figure_refuses_what_was_not_compared(comparison: Comparison) -> None:
         comparison_figure(comparison, completer="cubic")
 
 
-def test_learning_curves_are_drawn_as_given(tmp_path: Path) -> None:
-    figure = learning_figure(
-        {"a": (np.arange(3), np.array([3.0, 2.0, 1.0])), "b": (np.arange(2), np.array([1.0, 0.5]))},
-        quantity="loss (10 MSE)",
-    )
-    (axes,) = figure.axes
-    assert axes.get_yscale() == "log"
-    assert [line.get_ydata().tolist() for line in axes.lines] == [[3.0, 2.0, 1.0], [1.0, 0.5]]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
-    save_figure(figure, tmp_path / "learning.pdf")
-    assert (tmp_path / "learning.pdf").read_bytes().startswith(b"%PDF")
-
-
-def test_unfit_curves_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"got 1 curves, unfit \['a'\]"):
-        learning_figure({"a": (np.arange(3), np.arange(2))})
-    with pytest.raises(ValueError, match="got 0 curves"):
-        learning_figure({})
+def test_figures_are_saved_in_the_format_of_the_suffix(comparison: Comparison, tmp_path: Path) -> None:
+    save_figure(comparison_figure(comparison), tmp_path / "comparison.pdf")
+    assert (tmp_path / "comparison.pdf").read_bytes().startswith(b"%PDF")
