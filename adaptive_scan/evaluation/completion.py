@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.metrics import loss, rmse_of_loss
-from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means
+from adaptive_scan.evaluation.statistics import bootstrap_ratio
 from adaptive_scan.generators import Completer, blur_targets, complete
 from adaptive_scan.scans import STATIC_SCANS, partial_scans, sample, static_scan
 
@@ -47,11 +47,6 @@ class CompletionScore:
         """95 % bootstrap interval of `rmse` over groups of micrographs; None where there is one group only."""
         interval = bootstrap_ratio(self.losses, np.ones_like(self.losses), groups, rng)
         return None if interval is None else (rmse_of_loss(interval[0]), rmse_of_loss(interval[1]))
-
-    def rmse_ratio(self, other: CompletionScore) -> float | None:
-        """Its `rmse` as a fraction of another's on the same crops; None where that is 0."""
-        ratio = ratio_of_means(self.losses, other.losses)
-        return None if ratio is None else float(np.sqrt(ratio))
 
 
 def score_completers(
