@@ -174,8 +174,8 @@ def hierarchical_bootstrap(
     *,
     n_resamples: int = 4000,
     confidence: float = 0.95,
-) -> tuple[float, float] | None:
-    """Confidence interval of the ratio of mean losses over seeds, groups and crops.
+) -> list[tuple[float, float] | None]:
+    """Confidence intervals of ratios of mean losses over seeds, groups and crops, from the same resamples for all.
 
     Each resample draws as many seeds as there are, with replacement; for each seed drawn, as many of its groups as it
     has; for each group drawn, as many of its crops as it has; and takes the ratio of the mean losses over the crops
@@ -191,64 +191,27 @@ def hierarchical_bootstrap(
     is no accident of one training; they cannot say how far the next one may lie.
 
     Args:
-        first: Loss of each crop, shape ``(n_crops,)``.
-        second: Loss of the other scan on the same crops, in the same order.
-        seeds: Seed of each crop, shape ``(n_crops,)``.
-        groups: Specimen of each crop, numbers or names, shape ``(n_crops,)``.
-        rng: Draws the resamples.
-        n_resamples: Number of resamples.
-        confidence: Nominal coverage of the interval, inside (0, 1).
-
-    Returns:
-        Lower and upper end, exactly (1.0, 1.0) for identical losses; or None where there is no interval: with one group
-        in all, or where some resample has a mean of 0 in ``second``.
-
-    Raises:
-        ValueError: If shapes differ, a loss is not finite, ``n_resamples`` is not positive or ``confidence`` is outside
-            (0, 1).
-
-    Example:
-        >>> second = np.array([1.0, 1.0, 2.0, 3.0])
-        >>> seeds, groups = np.array([0, 0, 1, 1]), np.array(["gold", "iron", "gold", "salt"])
-        >>> hierarchical_bootstrap(second / 2, second, seeds, groups, np.random.default_rng(0))
-        (0.5, 0.5)
-    """
-    return hierarchical_bootstraps(
-        first[None], second[None], seeds, groups, rng, n_resamples=n_resamples, confidence=confidence
-    )[0]
-
-
-def hierarchical_bootstraps(
-    first: np.ndarray,
-    second: np.ndarray,
-    seeds: np.ndarray,
-    groups: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    n_resamples: int = 4000,
-    confidence: float = 0.95,
-) -> list[tuple[float, float] | None]:
-    """What `hierarchical_bootstrap` gives for several comparisons on the same crops, with the same resamples for all.
-
-    Args:
-        first: Losses, shape ``(n_comparisons, n_crops)``.
+        first: Losses of one or more comparisons on the same crops, shape ``(n_comparisons, n_crops)``.
         second: Losses that they are compared with, the same shape.
         seeds: Seed of each crop, shape ``(n_crops,)``.
-        groups: Specimen of each crop, shape ``(n_crops,)``.
+        groups: Specimen of each crop, numbers or names, shape ``(n_crops,)``.
         rng: Draws the resamples.
         n_resamples: Number of resamples.
         confidence: Nominal coverage of the intervals, inside (0, 1).
 
     Returns:
-        Lower and upper end, or None, of each comparison.
+        Lower and upper end of each comparison, exactly (1.0, 1.0) for identical losses; or None where there is no
+        interval: with one group in all, or where some resample has a mean of 0 in ``second``.
 
     Raises:
-        ValueError: As `hierarchical_bootstrap`.
+        ValueError: If shapes differ, or a loss is not finite.
+        SettingError: If ``n_resamples`` is not positive or ``confidence`` is outside (0, 1).
 
     Example:
-        >>> second = np.array([[1.0, 1.0, 2.0], [1.0, 2.0, 3.0]])
-        >>> hierarchical_bootstraps(second / 2, second, np.zeros(3), np.arange(3), np.random.default_rng(0))
-        [(0.5, 0.5), (0.5, 0.5)]
+        >>> second = np.array([[1.0, 1.0, 2.0, 3.0]])
+        >>> seeds, groups = np.array([0, 0, 1, 1]), np.array(["gold", "iron", "gold", "salt"])
+        >>> hierarchical_bootstrap(second / 2, second, seeds, groups, np.random.default_rng(0))
+        [(0.5, 0.5)]
     """
     _check_losses(first, second, groups, n_dimensions=2)
     _check_finite(first, second)

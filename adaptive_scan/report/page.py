@@ -31,12 +31,10 @@ from adaptive_scan.report.tables import (
     ReportTable,
     adaptivity_tables,
     comparison_tables,
-    content_tables,
     cost_tables,
     factorial_tables,
     mean_tables,
-    seed_tables,
-    sparsity_tables,
+    part_tables,
 )
 from adaptive_scan.report.texts import NOTES, STYLE_SHEET, plain_facts, without_folders
 
@@ -126,9 +124,9 @@ def _sections(
     yield "means", "All means", _noted(NOTES["means"], mean_tables(analysis, styles))
     yield "comparisons", "Comparisons", _noted(NOTES["comparisons"], comparison_tables(analysis, styles))
     yield "factorial", "Scan against generator", _noted(NOTES["factorial"], factorial_tables(analysis, styles))
-    kinds = [*content_tables(analysis, styles), *sparsity_tables(analysis, styles)]
+    kinds = [table for by in ("content", "sparsity") for table in part_tables(analysis, styles, by)]
     yield "kinds", "Kinds of picture", _noted(NOTES["kinds"], kinds)
-    yield "seeds", "Each seed by itself", _noted(NOTES["seeds"], seed_tables(analysis, styles))
+    yield "seeds", "Each seed by itself", _noted(NOTES["seeds"], part_tables(analysis, styles, "seed"))
     yield (
         "adaptivity",
         "Controls of adaptivity",

@@ -311,48 +311,25 @@ def _comparison_row(one: ScanComparison, styles: Mapping[str, ScanStyle]) -> tup
     )
 
 
-def content_tables(analysis: Analysis, styles: Mapping[str, ScanStyle]) -> list[ReportTable]:
-    """Ratios of the comparisons on each kind of picture; no table where there is one kind alone.
+_PARTS = {
+    "content": "Ratios of losses by what the pictures show",
+    "sparsity": "Ratios of losses by the sparsity of the pictures",
+    "seed": "Ratios of losses by seed",
+}
+
+
+def part_tables(analysis: Analysis, styles: Mapping[str, ScanStyle], by: str) -> list[ReportTable]:
+    """Ratios of the comparisons that the benchmark is made for on parts of the pictures; no table of one part alone.
 
     Args:
         analysis: What was made of the results.
         styles: Of the scans.
+        by: What makes the parts: "content" (what pictures show), "sparsity" (thirds) or "seed".
     """
-    parts = [(one, one.by_content) for one in _findings(analysis)]
-    return _part_tables("Ratios of losses by what the pictures show", parts, styles)
-
-
-def sparsity_tables(analysis: Analysis, styles: Mapping[str, ScanStyle]) -> list[ReportTable]:
-    """Ratios of the comparisons on the thirds of the pictures by sparsity.
-
-    Args:
-        analysis: What was made of the results.
-        styles: Of the scans.
-    """
-    parts = [(one, one.by_sparsity) for one in _findings(analysis)]
-    return _part_tables("Ratios of losses by the sparsity of the pictures", parts, styles)
-
-
-def seed_tables(analysis: Analysis, styles: Mapping[str, ScanStyle]) -> list[ReportTable]:
-    """Ratios of the comparisons in each seed by itself; no table where there is one seed alone.
-
-    Args:
-        analysis: What was made of the results.
-        styles: Of the scans.
-    """
-    parts = [(one, one.by_seed) for one in _findings(analysis)]
-    return _part_tables("Ratios of losses by seed", parts, styles)
-
-
-def _findings(analysis: Analysis) -> list[ScanComparison]:
-    """The comparisons that the benchmark is made for, or all if there is none of them."""
     primary = [one for one in analysis.comparisons if one.family == PRIMARY]
-    return primary or list(analysis.comparisons)
-
-
-def _part_tables(
-    caption: str, parts: Sequence[tuple[ScanComparison, Mapping[str, Part]]], styles: Mapping[str, ScanStyle]
-) -> list[ReportTable]:
+    parts: list[tuple[ScanComparison, Mapping[str, Part]]] = [
+        (one, getattr(one, f"by_{by}")) for one in primary or analysis.comparisons
+    ]
     kinds = list(dict.fromkeys(kind for _, by_kind in parts for kind in by_kind))
     if len(kinds) < 2:
         return []
@@ -360,7 +337,7 @@ def _part_tables(
         (*_sides(one, styles), *(_part_cell(by_kind.get(kind)) for kind in kinds)) for one, by_kind in parts if by_kind
     )
     headers = (*_SIDES, *(kind.replace("_", " ") for kind in kinds))
-    return [ReportTable(caption, headers, rows, 4)]
+    return [ReportTable(_PARTS[by], headers, rows, 4)]
 
 
 def _part_cell(part: Part | None) -> Cell:

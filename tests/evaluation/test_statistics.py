@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ from adaptive_scan.evaluation.statistics import (
     effect_size,
     group_log_ratios,
     hierarchical_bootstrap,
-    hierarchical_bootstraps,
     holm,
     minimum_detectable_ratio,
     ratio_of_means,
@@ -167,6 +167,12 @@ SEEDS = np.repeat([0, 1], 6)
 GROUPS = np.repeat(np.arange(6), 2)
 
 
+def interval_alone(first: np.ndarray, second: np.ndarray, *others: Any, **settings: Any) -> tuple[float, float] | None:
+    """The interval of a single comparison."""
+    (interval,) = hierarchical_bootstrap(first[None], second[None], *others, **settings)
+    return interval
+
+
 def binomial_bounds(n: int, chance: float) -> tuple[float, float]:
     """Rates that n draws stay within but once in ten thousand times."""
     low, high = stats.binom.interval(0.9999, n, chance)
@@ -181,26 +187,26 @@ def nested(n_seeds: int, n_groups: int, n_crops: int) -> tuple[np.ndarray, np.nd
 
 @given(losses=losses_of_twelve)
 def test_the_same_scan_twice_has_ratio_one_exactly(losses: np.ndarray) -> None:
-    assert hierarchical_bootstrap(losses, losses.copy(), SEEDS, GROUPS, np.random.default_rng(0)) == (1.0, 1.0)
+    assert interval_alone(losses, losses.copy(), SEEDS, GROUPS, np.random.default_rng(0)) == (1.0, 1.0)
     assert wilcoxon(losses, losses.copy(), GROUPS) == 1.0
     assert effect_size(losses, losses.copy(), GROUPS) == 0.0
 
 
 @given(second=losses_of_twelve, factor=st.floats(0.1, 10.0))
 def test_nested_proportional_losses_have_an_interval_of_no_width(second: np.ndarray, factor: float) -> None:
-    interval = hierarchical_bootstrap(factor * second, second, SEEDS, GROUPS, np.random.default_rng(0), n_resamples=50)
+    interval = interval_alone(factor * second, second, SEEDS, GROUPS, np.random.default_rng(0), n_resamples=50)
     assert interval == pytest.approx((factor, factor), rel=1e-9)
 
 
 def test_one_group_in_all_has_no_interval() -> None:
     first, second, seeds = np.arange(1.0, 7.0), np.ones(6), np.repeat([0, 1, 2], 2)
     rng = np.random.default_rng(0)
-    assert hierarchical_bootstrap(first, second, seeds, np.zeros(6), rng) is None
-    assert hierarchical_bootstrap(first, second, seeds, seeds, rng) is not None
+    assert interval_alone(first, second, seeds, np.zeros(6), rng) is None
+    assert interval_alone(first, second, seeds, seeds, rng) is not None
 
 
 def test_a_perfect_second_scan_has_no_interval() -> None:
-    both = hierarchical_bootstraps(
+    both = hierarchical_bootstrap(
         np.ones((2, 12)), np.stack([np.zeros(12), np.full(12, 2.0)]), SEEDS, GROUPS, np.random.default_rng(0)
     )
     assert both == [None, (0.5, 0.5)]
@@ -236,7 +242,7 @@ def test_interval_is_that_of_three_loops_where_seeds_and_groups_are_of_all_sizes
     first, second = rng.uniform(1, 2, 13), rng.uniform(1, 2, 13)
     draws = [drawn_by_loops(seeds, groups, rng) for _ in range(3000)]
     slow = np.quantile([first[crops].mean() / second[crops].mean() for crops in draws], [0.1, 0.9])
-    fast = hierarchical_bootstrap(first, second, seeds, groups, rng, n_resamples=30_000, confidence=0.8)
+    fast = interval_alone(first, second, seeds, groups, rng, n_resamples=30_000, confidence=0.8)
     assert fast == pytest.approx(tuple(slow), abs=0.02)
 
 
@@ -266,9 +272,9 @@ def test_whole_seeds_and_groups_are_drawn(seeds: np.ndarray, groups: np.ndarray,
 
 def test_several_comparisons_have_the_intervals_that_each_has_alone(rng: np.random.Generator) -> None:
     first, second = rng.uniform(1, 2, (2, 3, 12))
-    together = hierarchical_bootstraps(first, second, SEEDS, GROUPS, np.random.default_rng(5))
+    together = hierarchical_bootstrap(first, second, SEEDS, GROUPS, np.random.default_rng(5))
     alone = [
-        hierarchical_bootstrap(one, other, SEEDS, GROUPS, np.random.default_rng(5))
+        interval_alone(one, other, SEEDS, GROUPS, np.random.default_rng(5))
         for one, other in zip(first, second, strict=True)
     ]
     assert together == [pytest.approx(interval, rel=1e-12) for interval in alone]
@@ -286,7 +292,7 @@ def coverage_of_intervals(spread_of_seeds: float, *, n_seeds: int = 3, n_studies
     spreads = ((spread_of_seeds, (*shape[:2], 1, 1)), (0.05, (*shape[:3], 1)), (0.1, shape))
     logs = sum(spread * rng.standard_normal(of) - spread**2 / 2 for spread, of in spreads)
     first = 0.95 * second * np.exp(logs)
-    intervals = hierarchical_bootstraps(
+    intervals = hierarchical_bootstrap(
         first.reshape(n_studies, -1), second.reshape(n_studies, -1), seeds, groups, rng, n_resamples=800
     )
     return float(np.mean([low <= 0.95 <= high for low, high in intervals]))
@@ -313,7 +319,7 @@ def test_coverage_is_what_the_docstring_says(spread_of_seeds: float, n_seeds: in
 def test_bad_input_is_refused(changes: dict[str, object], message: str) -> None:
     good = {"first": np.ones(12), "second": np.ones(12), "seeds": SEEDS, "groups": GROUPS}
     with pytest.raises(ValueError, match=message):
-        hierarchical_bootstrap(**{**good, "rng": np.random.default_rng(0), **changes})
+        interval_alone(**{**good, "rng": np.random.default_rng(0), **changes})
 
 
 def test_log_ratios_are_means_over_all_crops_of_a_group_in_all_seeds() -> None:
@@ -478,7 +484,7 @@ def test_swapped_labels_are_found_at_the_nominal_rate(rng: np.random.Generator) 
     n_studies = 400
     first, second, seeds, groups = swapped_labels(n_studies, rng)
     p_values = np.array([wilcoxon(one, other, groups) for one, other in zip(first, second, strict=True)])
-    intervals = hierarchical_bootstraps(first, second, seeds, groups, rng, n_resamples=800)
+    intervals = hierarchical_bootstrap(first, second, seeds, groups, rng, n_resamples=800)
     effects = [effect_size(one, other, groups) for one, other in zip(first, second, strict=True)]
     fewest, most = binomial_bounds(n_studies, 0.05)
     assert fewest <= np.mean(p_values < 0.05) <= most
@@ -494,7 +500,7 @@ def test_interval_of_one_level_has_the_nominal_rate(rng: np.random.Generator) ->
     second = np.exp(0.5 * rng.standard_normal((n_studies, 40)))
     first = second * np.exp(0.1 * rng.standard_normal((n_studies, 40)) - 0.005)
     seeds, groups = np.zeros(40), np.arange(40)
-    intervals = hierarchical_bootstraps(first, second, seeds, groups, rng, n_resamples=1000)
+    intervals = hierarchical_bootstrap(first, second, seeds, groups, rng, n_resamples=1000)
     fewest, most = binomial_bounds(n_studies, 0.065)  # percentile intervals of 40 are a little too narrow
     assert fewest <= np.mean([not low <= 1 <= high for low, high in intervals]) <= most
 
@@ -531,7 +537,7 @@ def test_widened_intervals_of_few_groups_have_the_nominal_rate(n_groups: int, rn
     second = np.exp(0.5 * rng.standard_normal((n_studies, n_groups)))[:, groups]
     second = second * np.exp(0.3 * rng.standard_normal(second.shape))
     first = second * np.exp(spread * rng.standard_normal((n_studies, n_groups)) - spread**2 / 2)[:, groups]
-    bare = hierarchical_bootstraps(first, second, seeds, groups, rng, n_resamples=400)
+    bare = hierarchical_bootstrap(first, second, seeds, groups, rng, n_resamples=400)
     ratios = first.mean(axis=1) / second.mean(axis=1)
     wide = [small_sample_interval(one, float(r), n_groups) for one, r in zip(bare, ratios, strict=True) if one]
     rates = [np.mean([not low <= 1 <= high for low, high in each]) for each in (bare, wide)]
