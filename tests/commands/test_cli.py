@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from adaptive_scan.commands.cli import parse_comparison, parse_training
-from adaptive_scan.commands.errors import InputError
 from adaptive_scan.commands.generator_settings import generator_preset_config, parse_generator_training
 from adaptive_scan.commands.settings import config_to_dict, preset_config
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import write_json
 
 
@@ -85,7 +85,7 @@ def test_scans_are_words() -> None:
     ],
 )
 def test_refused_lines_are_one_line(line: str, message: str) -> None:
-    with pytest.raises(InputError) as raised:
+    with pytest.raises(SettingError) as raised:
         parse_training(line.split())
     assert str(raised.value) == message
 
@@ -103,18 +103,18 @@ def test_complaints_are_one_line_in_a_terminal_without_line_drawing() -> None:
 
 
 def test_a_choice_names_the_choices() -> None:
-    with pytest.raises(InputError, match=r"'foo' .*--agent.memory.*'lstm', *'gru'"):
+    with pytest.raises(SettingError, match=r"'foo' .*--agent.memory.*'lstm', *'gru'"):
         parse_training(["--agent.memory", "foo"])
 
 
 @pytest.mark.parametrize("line", ["", "--run r --scans", "--run r --scans spiral foo", "--run r --seed -1"])
 def test_comparisons_are_checked_before_anything_is_loaded(line: str) -> None:
-    with pytest.raises(InputError, match=r"^(Missing .*--run|scans: got|seed: got)"):
+    with pytest.raises(SettingError, match=r"^(Missing .*--run|scans: got|seed: got)"):
         parse_comparison(line.split())
 
 
 def test_a_generator_needs_known_scans() -> None:
-    with pytest.raises(InputError, match="'foo'; expected some of polygonal_spiral"):
+    with pytest.raises(SettingError, match="'foo'; expected some of polygonal_spiral"):
         parse_generator_training(["--scans", "foo"])
 
 
@@ -142,7 +142,7 @@ def test_a_resumed_run_keeps_its_settings(run_folder: Path) -> None:
     ],
 )
 def test_a_resumed_run_takes_no_other_settings(run_folder: Path, line: str, option: str) -> None:
-    with pytest.raises(InputError) as raised:
+    with pytest.raises(SettingError) as raised:
         parse_training(["--resume", str(run_folder), *line.split()])
     assert str(raised.value) == f"--{option}: got it beside --resume; expected the run's own settings to stand"
 
@@ -151,7 +151,7 @@ def test_a_resumed_run_takes_no_other_settings(run_folder: Path, line: str, opti
 def test_a_foreign_folder_is_refused(tmp_path: Path, content: str) -> None:
     if content:
         (tmp_path / "config.json").write_text(content)
-    with pytest.raises(InputError, match=r"config\.json: got .*; expected the (file|settings)"):
+    with pytest.raises(SettingError, match=r"config\.json: got .*; expected the (file|settings)"):
         parse_training(["--resume", str(tmp_path)])
 
 

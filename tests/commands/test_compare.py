@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from adaptive_scan.commands.compare_settings import is_about_benchmarks, parse_benchmark
 
 from adaptive_scan import commands
 from adaptive_scan.benchmark.definition import (
@@ -22,7 +23,6 @@ from adaptive_scan.benchmark.result_files import load_results
 from adaptive_scan.benchmark.run import complete_benchmark, run_benchmark
 from adaptive_scan.benchmark.scan_kinds import RASTER_MAKER, SCAN_KINDS
 from adaptive_scan.commands import compare as benchmarking
-from adaptive_scan.commands.compare_settings import is_about_benchmarks, parse_benchmark
 from adaptive_scan.commands.errors import run_command
 from adaptive_scan.scans import ScanGeometry
 

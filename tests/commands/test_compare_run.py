@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from adaptive_scan.commands.data import load_data, named_groups, open_micrographs, split_micrographs
+from adaptive_scan.commands.crops import load_data, named_groups, open_micrographs, split_micrographs
 from adaptive_scan.commands.run_folder import read_json
 from adaptive_scan.commands.settings import TrainingConfig, preset_config
 from adaptive_scan.files import write_json

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from adaptive_scan.commands.errors import InputError, TrainingFailedError, refusals_as_input_errors, run_command
+from adaptive_scan.commands.errors import TrainingFailedError, refusals_as_input_errors, run_command
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import FileContentError
 
 
@@ -23,7 +24,7 @@ def raising(error: BaseException):
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (InputError("seed: got -1;\n expected at least 0"), 2, "error: seed: got -1; expected at least 0"),
+        (SettingError("seed: got -1;\n expected at least 0"), 2, "error: seed: got -1; expected at least 0"),
         (FileContentError("a.tif", "nothing", "a TIFF file"), 2, "error: a.tif: got nothing; expected a TIFF file"),
         (TrainingFailedError("diverged"), 1, "error: diverged"),
         (OSError(errno.ENOSPC, "No space left on device", "a.npy"), 1, "error: a.npy: No space left on device"),
@@ -61,7 +62,7 @@ def test_success_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_refused_values_become_input_errors() -> None:
-    with pytest.raises(InputError, match=r"^n: got 0; expected 1$"), refusals_as_input_errors():
+    with pytest.raises(SettingError, match=r"^n: got 0; expected 1$"), refusals_as_input_errors():
         raise ValueError("n: got 0; expected 1")
 
 

@@ -14,8 +14,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from adaptive_scan.commands.agent import make_agent
 from adaptive_scan.commands.checkpoints import make_logger, picture_strip
-from adaptive_scan.commands.data import environment_settings, load_data, make_agent
+from adaptive_scan.commands.contenders import environment_settings
+from adaptive_scan.commands.crops import load_data
 from adaptive_scan.commands.run_folder import read_config, read_json
 from adaptive_scan.commands.runs import load_run
 from adaptive_scan.commands.settings import (

@@ -19,9 +19,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from adaptive_scan.commands import train_generator as generator_training
-from adaptive_scan.commands.errors import InputError
 from adaptive_scan.commands.generator_settings import generator_preset_config, parse_generator_training
 from adaptive_scan.commands.run_folder import CHECKPOINT, read_json
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import (
     GeneratorTrainer,
     TwoStageGenerator,
@@ -357,13 +357,13 @@ def test_a_policy_of_another_geometry_is_refused(
     ],
 )
 def test_settings_that_do_not_go_together(line: tuple[str, ...], message: str) -> None:
-    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+    with pytest.raises(SettingError, match=message.replace("(", r"\(")):
         parse_generator_training(list(line))
 
 
 def test_changed_settings_are_refused_beside_resume(trained: Path) -> None:
     for line in (["--ema-decay", "0.9"], ["--coverages", "0.1"], ["--adversarial.adversarial-weight", "2"]):
-        with pytest.raises(InputError, match="got it beside --resume; expected the run's own settings to stand"):
+        with pytest.raises(SettingError, match="got it beside --resume; expected the run's own settings to stand"):
             parse_generator_training(["--resume", str(trained), *line])
 
 
