@@ -11,17 +11,15 @@ from adaptive_scan.commands.compare_settings import is_about_benchmarks, parse_b
 
 from adaptive_scan import commands
 from adaptive_scan.benchmark.definition import (
-    DENSE,
     Benchmark,
     GeneratorPlan,
     PictureSettings,
     ScanEntry,
     SplitSettings,
 )
-from adaptive_scan.benchmark.keyword_makers import resolve_scans
-from adaptive_scan.benchmark.result_files import load_results
+from adaptive_scan.benchmark.folder import load_results
 from adaptive_scan.benchmark.run import complete_benchmark, run_benchmark
-from adaptive_scan.benchmark.scan_kinds import RASTER_MAKER, SCAN_KINDS
+from adaptive_scan.benchmark.scan_kinds import SCAN_KINDS, resolve_scans
 from adaptive_scan.commands import compare as benchmarking
 from adaptive_scan.commands.errors import run_command
 from adaptive_scan.scans import ScanGeometry
@@ -118,7 +116,7 @@ def test_a_benchmark_runs_to_its_report(file: Path, tmp_path: Path, capsys: pyte
 )
 def test_published_benchmarks_say_everything(path: Path) -> None:
     benchmark = Benchmark.read(path)
-    known = {**SCAN_KINDS, **benchmarking.MAKERS, DENSE: RASTER_MAKER}
+    known = {**SCAN_KINDS, **benchmarking.KINDS}
     assert resolve_scans(benchmark, known).to_dict() == benchmark.to_dict()
     assert benchmark.pictures.micrographs is None or len(benchmark.pictures.fingerprint or "") == 64
 
@@ -166,7 +164,7 @@ def test_an_unknown_key_is_one_line(file: Path, complaint: Callable[[], str]) ->
     content["generator"]["n_layers"] = 3
     file.write_text(json.dumps(content))
     assert compare(file) == 2
-    assert complaint().startswith(f"error: {file}: got unknown key 'generator.n_layers'; expected some of kind, ")
+    assert complaint().startswith(f"error: {file}: got the unknown key 'generator.n_layers'; expected some of kind, ")
 
 
 @pytest.mark.parametrize(
@@ -192,12 +190,12 @@ def test_a_folder_of_another_benchmark_is_refused(file: Path, tmp_path: Path, co
 def test_ctrl_c_says_how_to_go_on(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from adaptive_scan.benchmark import scores as scoring
+    from adaptive_scan.benchmark import run as running
 
     def interrupt(*arguments: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scoring, "make_rows", interrupt)
+    monkeypatch.setattr(running, "make_rows", interrupt)
     out = tmp_path / "out"
     assert compare(file, "--out", out, "--device", "cpu") == 130
     last = capsys.readouterr().err.splitlines()[-1]
@@ -441,11 +439,11 @@ def test_an_own_policy_needs_another_name(file: Path, tmp_path: Path, complaint:
 def test_the_recurrent_actor_is_trained_and_kept(tmp_path: Path) -> None:
     scans = (*TINY.scans, ScanEntry("actor", "rdpg", {"iterations": 1, "hidden_size": 4}))
     benchmark = replace(TINY, scans=scans)
-    results = run_benchmark(benchmark, tmp_path / "out", makers=benchmarking.MAKERS, progress=False)
+    results = run_benchmark(benchmark, tmp_path / "out", kinds=benchmarking.KINDS, progress=False)
     assert results.rows["scan"].to_pylist().count("actor") == 4
     kept = tmp_path / "out" / "seed0" / "1%2F16" / "actor" / "policy.zip"
     before = kept.read_bytes()
     (kept.parent / "scans.npz").unlink()
-    again = run_benchmark(benchmark, tmp_path / "out", makers=benchmarking.MAKERS, progress=False)
+    again = run_benchmark(benchmark, tmp_path / "out", kinds=benchmarking.KINDS, progress=False)
     assert kept.read_bytes() == before
     assert again.rows["loss"].to_pylist() == results.rows["loss"].to_pylist()
