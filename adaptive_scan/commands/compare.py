@@ -16,14 +16,9 @@ from adaptive_scan.benchmark.analysis import analyse
 from adaptive_scan.benchmark.definition import Benchmark, ScanEntry, check_competing
 from adaptive_scan.benchmark.folder import OtherRunError, load_results
 from adaptive_scan.benchmark.presets import preset_benchmark
-<<<<<<< HEAD
-from adaptive_scan.benchmark.result_files import load_results
-from adaptive_scan.benchmark.run import OtherRunError, complete_benchmark, run_benchmark
-from adaptive_scan.commands.agent import make_agent
-=======
 from adaptive_scan.benchmark.run import complete_benchmark, run_benchmark
 from adaptive_scan.benchmark.scan_kinds import BenchmarkCell, ScanKind
->>>>>>> main
+from adaptive_scan.commands.agent import make_agent
 from adaptive_scan.commands.checkpoints import failing_in_one_line
 from adaptive_scan.commands.command_options import BenchmarkConfig, ComparisonConfig, NewBenchmarkConfig, ReportConfig
 from adaptive_scan.commands.compare_forms import CompareConfig
@@ -67,27 +62,12 @@ class PolicyScan(ScanKind):
 
 @dataclass(frozen=True)
 class RecurrentScan(ScanKind):
-    """The recurrent actor of ``train_rdpg``, with the agent of its quick preset, on the cell's crops.
+    """The recurrent actor of ``train``, with the agent of its quick preset, on the cell's crops.
 
     Attributes:
         iterations: Iterations of training, each with new scans and one update.
         hidden_size: Units of the memory of actor and critic.
     """
-<<<<<<< HEAD
-    config = _training_config(cell.geometry, cell.acquisition, iterations, hidden_size)
-    data = dataclasses.replace(config.data, blur=cell.blur)
-    config = dataclasses.replace(config, seed=cell.seed, device=cast(Any, cell.device), data=data)
-    file = cell.folder / POLICY
-    if not file.exists():
-        agent = make_agent(config, cell.train)
-        per_iteration = config.agent.n_environments * (config.geometry.n_segments - 1)
-        trying = _Trying(config.agent.try_every, per_iteration)
-        agent.learn(iterations * per_iteration, callback=trying, log_interval=None)  # type: ignore[arg-type]
-        with agent.using_best_actor(), replacing(file) as temporary:
-            agent.save(temporary)
-    return Contender(cell.name, policy=RDPG.load(file, device=cell.device), environment=environment_settings(config))
-=======
->>>>>>> main
 
     iterations: int = 2_000
     hidden_size: int = 64
@@ -103,8 +83,7 @@ class RecurrentScan(ScanKind):
         config = dataclasses.replace(config, seed=cell.seed, device=cast(Any, cell.device), data=data)
         file = cell.folder / POLICY
         if not file.exists():
-            with refusals_as_input_errors():
-                agent = make_agent(config, cell.train)
+            agent = make_agent(config, cell.train)
             per_iteration = config.agent.n_environments * (config.geometry.n_segments - 1)
             trying = _Trying(config.agent.try_every, per_iteration)
             agent.learn(self.iterations * per_iteration, callback=trying, log_interval=None)  # type: ignore[arg-type]
@@ -114,7 +93,7 @@ class RecurrentScan(ScanKind):
         return Contender(cell.name, policy=policy, environment=environment_settings(config))
 
     def _training_config(self, geometry: ScanGeometry, acquisition: str) -> TrainingConfig:
-        """The quick preset of ``train_rdpg`` at a geometry."""
+        """The quick preset of ``train`` at a geometry."""
         quick = preset_config("quick")
         return dataclasses.replace(
             quick,
@@ -178,11 +157,7 @@ def write_new(config: NewBenchmarkConfig) -> None:
     micrographs, groups = (None if place is None else str(place) for place in (config.micrographs, config.groups))
     with settings_border():
         preset = preset_benchmark(config.preset, micrographs=micrographs, groups=groups, acquisition=config.acquisition)
-<<<<<<< HEAD
-    benchmark, _ = complete_benchmark(preset, MAKERS)
-=======
-        benchmark, _ = complete_benchmark(preset, KINDS)
->>>>>>> main
+    benchmark, _ = complete_benchmark(preset, KINDS)
     benchmark.write(config.new)
     print(f"written: {config.new}; edit it, and run it by adaptive-scan compare {config.new}")
 
