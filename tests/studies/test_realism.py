@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from adaptive_scan.commands.errors import InputError
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import MicrographDataset, normalise
 from adaptive_scan.specimens import procedural_crops
 from studies.crop_statistics import DISTANCES
@@ -147,7 +147,7 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
 
     (tmp_path / "note.txt").write_text("mine")
 
-    with pytest.raises(InputError, match="got something there already; expected a new or empty folder"):
+    with pytest.raises(SettingError, match="got something there already; expected a new or empty folder"):
         compare(RealismConfig(tmp_path, tmp_path))
 
 
