@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,12 +13,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from adaptive_scan.agents import RDPG
 from adaptive_scan.benchmark.analysis import analyse
-from adaptive_scan.benchmark.cells import Cell
 from adaptive_scan.benchmark.definition import Benchmark, ScanEntry, check_competing
-from adaptive_scan.benchmark.keyword_makers import KeywordMaker
+from adaptive_scan.benchmark.folder import OtherRunError, load_results
 from adaptive_scan.benchmark.presets import preset_benchmark
-from adaptive_scan.benchmark.result_files import load_results
-from adaptive_scan.benchmark.run import OtherRunError, complete_benchmark, run_benchmark
+from adaptive_scan.benchmark.run import complete_benchmark, run_benchmark
+from adaptive_scan.benchmark.scan_kinds import BenchmarkCell, ScanKind
 from adaptive_scan.commands.agent import make_agent
 from adaptive_scan.commands.checkpoints import failing_in_one_line
 from adaptive_scan.commands.command_options import BenchmarkConfig, ComparisonConfig, NewBenchmarkConfig, ReportConfig
@@ -39,61 +39,69 @@ from adaptive_scan.scans import ScanGeometry
 ANALYSIS = "analysis.json"
 
 
-def make_policy(cell: Cell, *, factory: str) -> Contender:
-    """A user's policy, from ``package.module:factory``.
+@dataclass(frozen=True)
+class PolicyScan(ScanKind):
+    """A user's policy.
 
-    Args:
-        cell: Where it takes part.
-        factory: Module and factory; the factory is called without arguments.
+    Attributes:
+        factory: ``package.module:factory``; the factory is called without arguments.
     """
-    return load_named_policy(factory)
+
+    factory: str
+
+    def check(self, scan: str, geometry: ScanGeometry, benchmark: Benchmark) -> None:
+        """See that the policy can be loaded, and let it scan two crops."""
+        named = load_named_policy(self.factory)
+        check_competing(benchmark, scan, named.effective_role)
+        check_policy(self.factory, named, geometry, acquisition=benchmark.acquisition)
+
+    def make(self, cell: BenchmarkCell) -> Contender:
+        """The policy of the factory."""
+        return load_named_policy(self.factory)
 
 
-def check_own_policy(entry: ScanEntry, geometry: ScanGeometry, benchmark: Benchmark) -> None:
-    """See that a policy can be loaded, and let it scan two crops."""
-    factory = entry.settings["factory"]
-    named = load_named_policy(factory)
-    check_competing(benchmark, entry.name, named.effective_role)
-    check_policy(factory, named, geometry, acquisition=benchmark.acquisition)
+@dataclass(frozen=True)
+class RecurrentScan(ScanKind):
+    """The recurrent actor of ``train``, with the agent of its quick preset, on the cell's crops.
 
-
-def make_rdpg(cell: Cell, *, iterations: int = 2_000, hidden_size: int = 64) -> Contender:
-    """The recurrent actor of ``train_rdpg``, with the agent of its quick preset, on the cell's crops.
-
-    Args:
-        cell: Where it takes part.
+    Attributes:
         iterations: Iterations of training, each with new scans and one update.
         hidden_size: Units of the memory of actor and critic.
     """
-    config = _training_config(cell.geometry, cell.acquisition, iterations, hidden_size)
-    data = dataclasses.replace(config.data, blur=cell.blur)
-    config = dataclasses.replace(config, seed=cell.seed, device=cast(Any, cell.device), data=data)
-    file = cell.folder / POLICY
-    if not file.exists():
-        agent = make_agent(config, cell.train)
-        per_iteration = config.agent.n_environments * (config.geometry.n_segments - 1)
-        trying = _Trying(config.agent.try_every, per_iteration)
-        agent.learn(iterations * per_iteration, callback=trying, log_interval=None)  # type: ignore[arg-type]
-        with agent.using_best_actor(), replacing(file) as temporary:
-            agent.save(temporary)
-    return Contender(cell.name, policy=RDPG.load(file, device=cell.device), environment=environment_settings(config))
 
+    iterations: int = 2_000
+    hidden_size: int = 64
 
-def check_rdpg(entry: ScanEntry, geometry: ScanGeometry, benchmark: Benchmark) -> None:
-    """See that the settings of the training can be used."""
-    _training_config(geometry, benchmark.acquisition, entry.settings["iterations"], entry.settings["hidden_size"])
+    def check(self, scan: str, geometry: ScanGeometry, benchmark: Benchmark) -> None:
+        """See that the settings of the training can be used."""
+        self._training_config(geometry, benchmark.acquisition)
 
+    def make(self, cell: BenchmarkCell) -> Contender:
+        """The actor, trained by actor and critic."""
+        config = self._training_config(cell.geometry, cell.acquisition)
+        data = dataclasses.replace(config.data, blur=cell.blur)
+        config = dataclasses.replace(config, seed=cell.seed, device=cast(Any, cell.device), data=data)
+        file = cell.folder / POLICY
+        if not file.exists():
+            agent = make_agent(config, cell.train)
+            per_iteration = config.agent.n_environments * (config.geometry.n_segments - 1)
+            trying = _Trying(config.agent.try_every, per_iteration)
+            agent.learn(self.iterations * per_iteration, callback=trying, log_interval=None)  # type: ignore[arg-type]
+            with agent.using_best_actor(), replacing(file) as temporary:
+                agent.save(temporary)
+        policy = RDPG.load(file, device=cell.device)
+        return Contender(cell.name, policy=policy, environment=environment_settings(config))
 
-def _training_config(geometry: ScanGeometry, acquisition: str, iterations: int, hidden_size: int) -> TrainingConfig:
-    """The quick preset of ``train_rdpg`` at a geometry."""
-    quick = preset_config("quick")
-    return dataclasses.replace(
-        quick,
-        iterations=iterations,
-        acquisition=cast(Any, acquisition),
-        geometry=geometry,
-        agent=dataclasses.replace(quick.agent, hidden_size=hidden_size),
-    )
+    def _training_config(self, geometry: ScanGeometry, acquisition: str) -> TrainingConfig:
+        """The quick preset of ``train`` at a geometry."""
+        quick = preset_config("quick")
+        return dataclasses.replace(
+            quick,
+            iterations=self.iterations,
+            acquisition=cast(Any, acquisition),
+            geometry=geometry,
+            agent=dataclasses.replace(quick.agent, hidden_size=self.hidden_size),
+        )
 
 
 class _Trying(BaseCallback):
@@ -115,10 +123,7 @@ class _Trying(BaseCallback):
         self.model.try_actor()  # type: ignore[attr-defined]
 
 
-MAKERS = {
-    "policy": KeywordMaker(make_policy, check=check_own_policy),
-    "rdpg": KeywordMaker(make_rdpg, check=check_rdpg),
-}
+KINDS: dict[str, type[ScanKind]] = {"policy": PolicyScan, "rdpg": RecurrentScan}
 """Kinds of scans that only commands can prepare, beside `adaptive_scan.benchmark.scan_kinds.SCAN_KINDS`."""
 
 
@@ -152,7 +157,7 @@ def write_new(config: NewBenchmarkConfig) -> None:
     micrographs, groups = (None if place is None else str(place) for place in (config.micrographs, config.groups))
     with settings_border():
         preset = preset_benchmark(config.preset, micrographs=micrographs, groups=groups, acquisition=config.acquisition)
-    benchmark, _ = complete_benchmark(preset, MAKERS)
+    benchmark, _ = complete_benchmark(preset, KINDS)
     benchmark.write(config.new)
     print(f"written: {config.new}; edit it, and run it by adaptive-scan compare {config.new}")
 
@@ -181,7 +186,7 @@ def run(config: BenchmarkConfig) -> Results | None:
             results = run_benchmark(
                 benchmark,
                 out,
-                makers=MAKERS,
+                kinds=KINDS,
                 completers=completers,
                 device=str(device),
                 only_seeds=config.only_seeds,

@@ -135,8 +135,10 @@ def check_completer_names(names: Sequence[str]) -> None:
     """
     from adaptive_scan.generators import COMPLETERS
 
-    plain = [name.removesuffix("+") for name in names if ":" not in name and not is_file(name)]
-    check_names("completers", plain, COMPLETERS)
+    known = {*COMPLETERS, *(f"{name}+" for name in COMPLETERS)}
+    for name in names:
+        if ":" not in name and not is_file(name) and name not in known:
+            raise SettingError(f"completers: got {name!r}; expected some of {', '.join(COMPLETERS)}")
 
 
 def is_file(completer: str) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from adaptive_scan.acquisition import Acquisition, Instrument
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import Contender, measure
 from adaptive_scan.generators import Completer, complete
 from adaptive_scan.generators.distance import distance_to_measured
@@ -218,7 +219,7 @@ class SystematicErrors:
 
     def _require_some(self) -> None:
         if not self.n_pictures:
-            raise ValueError("errors hold no picture; expected at least one")
+            raise SettingError("errors hold no picture; expected at least one")
 
 
 def _curve(sums: np.ndarray, counts: np.ndarray, rng: np.random.Generator, n_resamples: int) -> ErrorCurve:

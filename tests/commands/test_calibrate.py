@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from adaptive_scan.commands import calibrate_generator_main
-from adaptive_scan.commands import data as building
+from adaptive_scan.commands import crops as crops_module
 from adaptive_scan.commands.calibrate import ScanKind, calibration_table, halves, load_generator_run
 from adaptive_scan.commands.run_folder import read_json
 from adaptive_scan.errors import SettingError
@@ -117,12 +117,12 @@ def test_held_out_crops_of_one_group_cannot_be_halved(
     complaint: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def of_one_group(config: building.DataConfig) -> building.TestCrops:
+    def of_one_group(config: crops_module.DataConfig) -> crops_module.TestCrops:
         test = procedural_test_crops(config)
         return dataclasses.replace(test, groups=["one"] * len(test.groups))
 
-    procedural_test_crops = building.procedural_test_crops
-    monkeypatch.setattr(building, "procedural_test_crops", of_one_group)
+    procedural_test_crops = crops_module.procedural_test_crops
+    monkeypatch.setattr(crops_module, "procedural_test_crops", of_one_group)
     assert calibrate("--run", finished_run, "--out", tmp_path / "made", *FEW) == 2
     assert complaint().startswith("error: run: got held-out crops of one group, 'one'; expected at least two groups")
     assert not (tmp_path / "made").exists()

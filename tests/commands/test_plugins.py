@@ -149,7 +149,7 @@ def test_a_trial_sees_few_measured_zeros_and_keeps_no_gradients() -> None:
         seen.append((partial_scans.clone(), torch.is_grad_enabled()))
         return partial_scans[:, :1]
 
-    check_completer("mine", remember, 9)
+    check_completer(remember, 9)
     ((partial_scans, grad),) = seen
     assert not grad
     assert partial_scans.shape == (2, 2, 9, 9)
