@@ -250,7 +250,7 @@ def test_relative_imports_of_a_package_start_at_itself() -> None:
 def test_nothing_we_read_needs_pickle() -> None:
     found = {name: uses for name, path in modules() if (uses := pickle_uses(path.read_text(encoding="utf-8")))}
     # Stable-Baselines3's own files have pickles; tests/agents/test_storage.py shows that only trusted ones are read.
-    assert list(found) == ["adaptive_scan.agents.pickled"]
+    assert list(found) == ["adaptive_scan.agents.pickles"]
 
 
 @pytest.mark.parametrize(

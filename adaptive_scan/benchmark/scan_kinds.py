@@ -21,8 +21,8 @@ from torch import nn
 from adaptive_scan.acquisition import Instrument, make_instrument
 from adaptive_scan.agents.candidates import CandidatePolicy, Candidates, CandidateSettings
 from adaptive_scan.agents.heuristics import CoverageGreedy, GradientFollowing, VarianceGreedy
+from adaptive_scan.agents.learned_path import PATH_LEARNING, PathLearning, learn_path, train_pathwise
 from adaptive_scan.agents.oracle import LookAheadOracle
-from adaptive_scan.agents.path_learning import PATH_LEARNING, PathLearning, learn_path, train_pathwise
 from adaptive_scan.agents.pathwise import (
     PathwiseActor,
     PathwisePolicy,
@@ -268,7 +268,7 @@ class LearnedPathScan(PathLearning, _SegmentScan):
     """The static path whose headings and spacings were learned by gradients through the sampling.
 
     It begins ``of`` a static scan position by position, and its segments are then single positions. The other settings
-    are those of `adaptive_scan.agents.path_learning.PathLearning`.
+    are those of `adaptive_scan.agents.learned_path.PathLearning`.
     """
 
     n_updates: int = PATH_LEARNING.n_updates
@@ -317,7 +317,7 @@ class PathwiseScan(PathLearning, PathwiseSettings, _SegmentScan):
     """The recurrent actor that is trained by gradients through the sampling, without a critic.
 
     It starts from the learned path that it is ``of``, whose segments are its own. The other settings are those of
-    `adaptive_scan.agents.pathwise.PathwiseSettings` and `adaptive_scan.agents.path_learning.PathLearning`.
+    `adaptive_scan.agents.pathwise.PathwiseSettings` and `adaptive_scan.agents.learned_path.PathLearning`.
     """
 
     def __post_init__(self) -> None:

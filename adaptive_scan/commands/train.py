@@ -7,7 +7,8 @@ from pathlib import Path
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 
-from adaptive_scan.agents import ExplorationNoise, ScanRDPG
+from adaptive_scan.agents import ScanRDPG
+from adaptive_scan.agents.noise import ExplorationNoise
 from adaptive_scan.commands.agent import make_agent
 from adaptive_scan.commands.checkpoints import (
     Keeper,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from adaptive_scan.lazy import exports
 
 if TYPE_CHECKING:
-    from adaptive_scan.scans.geometry import PRESETS, ScanGeometry, spacing_from_action
+    from adaptive_scan.scans.geometry import PRESETS, ScanGeometry, action_from_spacing, spacing_from_action
     from adaptive_scan.scans.lines import jittered_gridlike, lissajous, random_walk, serpentine_raster
     from adaptive_scan.scans.points import halton_points, random_points, uniform_grid
     from adaptive_scan.scans.polygonal import filling_path, polygonal_spiral
@@ -26,6 +26,7 @@ __all__ = [
     "STATIC_SCANS",
     "ScanGeometry",
     "StaticScan",
+    "action_from_spacing",
     "archimedean_spiral",
     "coverage",
     "filling_path",

@@ -546,7 +546,7 @@ def scans_with(*entries: ScanEntry) -> dict[str, Any]:
         ([ScanEntry("a", "static", {"n_positions": "2"})], "scan 'a': n_positions: got '2'; expected a whole number"),
         (
             [ScanEntry("a", "static", {"family": "filling_path", "n_positions": 3})],
-            "scan 'a' at '1/16': n_positions: got 3; expected a divisor of the dose, 16",
+            "scan 'a' at '1/16': n_positions: got 3; expected a divisor of 16, the positions of the scan",
         ),
         ([ScanEntry("a", "tuned", {"family": "grid"})], "scan 'a' at '1/16': family: got 'grid'; expected one of"),
         ([ScanEntry("a", "tuned", {"family": "raster", "n_most": 0})], "n_most: got 0; expected at least 1"),
@@ -564,7 +564,7 @@ def scans_with(*entries: ScanEntry) -> dict[str, Any]:
         ),
         (
             [ScanEntry("a", "learned_path", {"n_positions": 5})],
-            "n_positions: got 5; expected a divisor of the dose, 16",
+            "n_positions: got 5; expected a divisor of 16, the positions of the scan",
         ),
         ([ScanEntry("a", "pathwise", {"n_together": 0})], "scan 'a': n_together: got 0; expected at least 1"),
         ([ScanEntry("a", "pathwise", {"of": "again"})], "got 'of' 'again'; expected a learned path"),

@@ -10,8 +10,8 @@ import pytest
 
 from adaptive_scan.agents.candidates import Candidates
 from adaptive_scan.agents.heuristics import CoverageGreedy, GradientFollowing, VarianceGreedy
+from adaptive_scan.agents.learned_path import PATH_LEARNING, PathLearning
 from adaptive_scan.agents.oracle import LookAheadOracle
-from adaptive_scan.agents.path_learning import PATH_LEARNING, PathLearning
 from adaptive_scan.agents.pathwise import PathwiseSettings
 from adaptive_scan.benchmark.definition import Benchmark, ScanEntry
 from adaptive_scan.benchmark.presets import preset_benchmark

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adaptive_scan.envs.judge import Judge
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans import partial_scans
 
 if TYPE_CHECKING:
-    from adaptive_scan.envs.judge import CompleterFunction
+    from adaptive_scan.generators import Completer
 
 _FEWEST_SEGMENTS = 2  # a reset measures the first segment, and no scan ends with its reset
 
@@ -30,17 +31,17 @@ class EarlyStop:
             the first segment, for which nothing is predicted.
 
     Raises:
-        ValueError: If the threshold is not positive, or the completer has no ``predicted_rmse``.
+        SettingError: If the threshold is not positive, or the completer has no ``predicted_rmse``.
     """
 
     def __init__(self, judge: Judge | None, stop_below: float, n_scans: int) -> None:
         if not 0.0 < stop_below < math.inf:
-            raise ValueError(f"stop_below: got {stop_below}; expected a positive, finite RMSE on [0, 1]")
+            raise SettingError(f"stop_below: got {stop_below}; expected a positive, finite RMSE on [0, 1]")
         if judge is None:
-            raise ValueError(f"completer: got None and stop_below {stop_below}; expected {_PREDICTING}")
+            raise SettingError(f"completer: got None and stop_below {stop_below}; expected {_PREDICTING}")
         if not judge.predicts_errors:
             name = type(judge.completer).__name__
-            raise ValueError(f"completer: got a {name} without predicted_rmse; expected {_PREDICTING}")
+            raise SettingError(f"completer: got a {name} without predicted_rmse; expected {_PREDICTING}")
         self._judge, self.stop_below = judge, float(stop_below)
         self.predicted = np.full(n_scans, np.inf)
 
@@ -77,7 +78,7 @@ class StoppedScans(NamedTuple):
 def stopped_scans(
     positions: ArrayLike,
     values: ArrayLike,
-    completer: CompleterFunction,
+    completer: Completer,
     stop_below: float,
     image_size: int,
 ) -> StoppedScans:

@@ -9,14 +9,31 @@ import numpy as np
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.utils import get_system_info
+from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 
 from adaptive_scan.agents.noise import ExplorationNoise
+from adaptive_scan.agents.pickles import ModelFileError
+from adaptive_scan.agents.plain_data import noise_from_json, noise_to_json
 from adaptive_scan.agents.replay import EpisodeReplayBuffer
-from adaptive_scan.agents.storage import load_model, load_parameters, save_model
+from adaptive_scan.agents.storage import (
+    HYPERPARAMETERS,
+    MALFORMED,
+    StoredModel,
+    check_left_out,
+    read_model,
+    read_parameters,
+    write_model,
+)
+from adaptive_scan.errors import SettingError
+
+# What stands in for a setting that could not be written in a model that only predicts.
+_SPARE = {
+    **{"learning_rate": 0.0, "tau": 0.0, "critic_learning_rate": None, "action_noise": None},
+    **{"replay_buffer_class": None, "replay_buffer_kwargs": None},
+}
 
 
-class PickleFreeAlgorithm(OffPolicyAlgorithm):
+class StoredAlgorithm(OffPolicyAlgorithm):
     """What :class:`~adaptive_scan.agents.RecurrentTD3` writes and reads.
 
     Stable-Baselines3 pickles settings, spaces and replay. Here models are JSON and safetensors, replay is ``.npz``, and
@@ -54,7 +71,25 @@ class PickleFreeAlgorithm(OffPolicyAlgorithm):
             exclude: Part of Stable-Baselines3's signature; what is written is fixed by the format.
             include: Likewise.
         """
-        save_model(self, path)
+        noise = None if self.action_noise is None else noise_to_json(self.action_noise)
+        aliases = {policy: name for name, policy in self.policy_aliases.items()}
+        frequency: Any = self.train_freq  # a number and its unit once the model is made
+        stored = StoredModel(
+            policy=aliases.get(self.policy_class, self.policy_class.__name__),
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            settings={
+                **{name: getattr(self, name) for name in HYPERPARAMETERS},
+                "train_freq": (frequency.frequency, frequency.unit.value),
+            },
+            left_out=["action_noise"] if noise is None and self.action_noise is not None else [],
+            noise=noise,
+            num_timesteps=self.num_timesteps,
+            n_updates=self._n_updates,
+            n_episodes=self._episode_num,
+            parameters=self.get_parameters(),
+        )
+        write_model(path, stored)
 
     @classmethod
     def load(
@@ -88,12 +123,49 @@ class PickleFreeAlgorithm(OffPolicyAlgorithm):
         Raises:
             ModelFileError: If the file is missing, broken, of a later version, holds a pickled entry and is not
                 trusted, or holds an entry this format does not know.
-            ValueError: If a setting that could not be written is not passed again, or the environment has other spaces.
+            SettingError: If a setting that could not be written is not passed again, or ``policy_kwargs`` describe
+                other networks.
+            ValueError: If the environment has other spaces.
         """
         if print_system_info:
             get_system_info()
         settings = {**(custom_objects or {}), **kwargs}
-        return load_model(cls, path, env=env, device=device, trust_pickle=trust_pickle, **settings)
+        stored = read_model(path, settings, trust_pickle=trust_pickle)
+        policy = _check_policy(cls, settings.pop("policy", stored.policy), stored.name)
+        spare = {} if env is not None else {key: _SPARE[key] for key in stored.left_out if key in _SPARE}
+        given = {**spare, **settings}
+        check_left_out(stored.left_out, given, "model")
+        networks = stored.settings.get("policy_kwargs")
+        if "policy_kwargs" not in stored.left_out and settings.get("policy_kwargs", networks) != networks:
+            expected = f"those of the file, {networks}"
+            raise SettingError(f"policy_kwargs: got {settings['policy_kwargs']}; expected {expected}")
+        wrapped = None if env is None else cls._wrap_env(env, int(stored.settings.get("verbose", 0)))
+        if wrapped is not None:
+            check_for_correct_spaces(wrapped, stored.observation_space, stored.action_space)
+        if stored.noise is not None:
+            n_envs = None if wrapped is None else wrapped.num_envs
+            given.setdefault("action_noise", noise_from_json(stored.noise, n_envs))
+        try:
+            model = cls._from_stored(stored, policy, wrapped, device=device, **{**stored.settings, **given})
+        except (*MALFORMED, AssertionError, RuntimeError) as error:
+            if settings:
+                raise
+            raise ModelFileError(stored.name, f"settings that make no model ({error})", "those of a model") from error
+        model._restore(stored.parameters, stored.name)
+        model.num_timesteps, model._n_updates = stored.num_timesteps, stored.n_updates
+        model._episode_num = stored.n_episodes
+        return model
+
+    @classmethod
+    def _from_stored(cls, stored: StoredModel, policy: Any, env: Any, **settings: Any) -> Self:
+        """A model with new weights."""
+        make: Any = cls
+        model: Self = make(policy, env, _init_setup_model=False, **settings)
+        if env is None:
+            model.observation_space, model.action_space = stored.observation_space, stored.action_space
+            model.n_envs = 1
+        model._setup_model()
+        return model
 
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
@@ -113,7 +185,20 @@ class PickleFreeAlgorithm(OffPolicyAlgorithm):
         if isinstance(load_path_or_dict, dict):
             super().set_parameters(load_path_or_dict, exact_match, device)
         else:
-            load_parameters(self, load_path_or_dict, exact_match=exact_match)
+            self._restore(*read_parameters(load_path_or_dict), exact_match=exact_match)
+
+    def _restore(self, parameters: dict[str, Any], name: str, *, exact_match: bool = True) -> None:
+        """Put weights and states of the optimisers that were read from the file ``name`` into the model."""
+        own = self.get_parameters()
+        try:
+            for part in ("actor.optimizer", "critic.optimizer"):
+                if part in parameters:
+                    weights = list(getattr(self, part.split(".")[0]).parameters())
+                    _check_optimizer(parameters[part], own[part], weights)
+            self.set_parameters(parameters, exact_match=exact_match, device=self.device)
+        # What torch raises where names, shapes or types differ from the networks'.
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelFileError(name, f"unfitting parameters ({error})", "those of its networks") from error
 
     def save_replay_buffer(self, path: Any) -> None:
         """Write the replay buffer as one ``.npz`` that needs no pickle to be read; the file appears by rename.
@@ -185,3 +270,38 @@ class PickleFreeAlgorithm(OffPolicyAlgorithm):
         self._last_episode_starts = state["last_episode_starts"]
         memory = state["memory_state"]
         self._memory_state = None if memory is None else tuple(np.asarray(part) for part in memory)
+
+
+def _check_policy(cls: type[StoredAlgorithm], policy: Any, name: str) -> Any:
+    """The policy, if the model can be made with it."""
+    known = ", ".join(cls.policy_aliases)
+    if isinstance(policy, str) and policy not in cls.policy_aliases:
+        raise ModelFileError(name, f"the policy {policy!r}", f"one of {known}, or its class passed")
+    if not isinstance(policy, str | type) or (
+        isinstance(policy, type) and not issubclass(policy, tuple(cls.policy_aliases.values()))
+    ):
+        found = policy.__name__ if isinstance(policy, type) else type(policy).__name__
+        raise ModelFileError(name, f"the policy {found!r}", f"one of {known}, or a subclass")
+    return policy
+
+
+def _check_optimizer(state: dict[str, Any], own: dict[str, Any], weights: list[torch.nn.Parameter]) -> None:
+    """Raise a ValueError unless a stored optimiser steps as the own one does; torch itself takes whatever it is given.
+
+    The learning rate may be another one: it is set before each update. Settings that only one side knows are those of
+    another version of torch, which puts in what is missing and never reads what it does not know.
+    """
+    for group, ours in zip(state["param_groups"], own["param_groups"], strict=True):
+        free = {"lr", "initial_lr"}
+        for key in sorted((ours.keys() & group.keys()) - free):
+            got, expected = (_as_list(settings[key]) for settings in (group, ours))
+            if got != expected:
+                raise ValueError(f"optimizer's {key}: got {got}; expected {expected}")
+    for index, moments in state["state"].items():
+        shapes = {tuple(value.shape) for value in moments.values() if isinstance(value, torch.Tensor) and value.dim()}
+        if shapes - {tuple(weights[int(index)].shape)}:
+            raise ValueError(f"optimizer's state {index}: got {shapes}; expected {tuple(weights[int(index)].shape)}")
+
+
+def _as_list(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

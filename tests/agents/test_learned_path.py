@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from adaptive_scan.acquisition import as_instrument
-from adaptive_scan.agents import path_learning, path_loss
-from adaptive_scan.agents.path_learning import PATH_LEARNING, PathLearning, learn_path, train_pathwise
+from adaptive_scan.agents import learned_path, path_loss
+from adaptive_scan.agents.learned_path import PATH_LEARNING, PathLearning, learn_path, train_pathwise
 from adaptive_scan.agents.path_loss import PathLoss, Readings, outside, relative
 from adaptive_scan.agents.pathwise import PathwiseSettings, single_positions
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import InfillCompleter, blur_targets, completion_loss, make_generator
 from adaptive_scan.micrographs import ArrayCrops
 from adaptive_scan.scans import ScanGeometry, filling_path, partial_scans, sample, static_scan
@@ -21,7 +22,7 @@ GEOMETRY = ScanGeometry(16, 12, 1, spacing=(0.7, 8.0))
 
 
 def banded(n_crops: int, seed: int) -> np.ndarray:
-    """Crops that are flat but for a band of structure along their lower edge: there the dose belongs."""
+    """Crops that are flat but for a band of structure along their lower edge: there the positions belong."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.uniform(-1, 1, (n_crops, 1, 16, 16)).astype(np.float32))
     crops = 3 * blur_targets(coarse)[:, 0].numpy()
@@ -161,7 +162,7 @@ def test_trials_are_judged_by_the_ratio_of_mean_losses() -> None:
             return paths[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(path_learning, "PathLoss", Watched)
+        patch.setattr(learned_path, "PathLoss", Watched)
         learn_path(
             crops, GEOMETRY, validation=validation, settings=settings, on_trial=lambda _, ratio: ratios.append(ratio)
         )
@@ -211,7 +212,7 @@ def test_trials_are_made_in_evaluation_mode() -> None:
 
     settings = PathLearning(n_updates=2, batch_size=4, network_learning_rate=1e-3, try_every=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(path_learning, "PathLoss", Watched)
+        patch.setattr(learned_path, "PathLoss", Watched)
         learn_path(
             ArrayCrops(banded(16, 1), normalise=False), GEOMETRY, Stepping(), validation=banded(8, 9), settings=settings
         )
@@ -240,7 +241,7 @@ def test_an_actor_learns_from_what_the_instrument_reads() -> None:
 
     settings = PathLearning(completer="infill", n_updates=1, batch_size=3, try_every=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(path_learning, "PathLoss", Watched)
+        patch.setattr(learned_path, "PathLoss", Watched)
         patch.setattr(path_loss, "Readings", WatchedReadings)
         train_pathwise(
             ArrayCrops(banded(16, 1), normalise=False),
@@ -275,7 +276,7 @@ def test_a_network_learns_along_and_the_one_given_stays() -> None:
     validation = banded(8, 9)
     learn_path(ArrayCrops(banded(16, 1), normalise=False), GEOMETRY, network, validation=validation, settings=settings)
     assert all(torch.equal(weights, before[name]) for name, weights in network.state_dict().items())
-    with pytest.raises(ValueError, match="network: got None"):
+    with pytest.raises(SettingError, match="network: got None"):
         learn_path(ArrayCrops(banded(16, 1), normalise=False), GEOMETRY, validation=validation, settings=settings)
 
 
@@ -296,7 +297,7 @@ def test_losses_are_shares_and_positions_outside_cost() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         PathLearning(**settings)
 
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adaptive_scan.envs import DwellControl, PartialScanEnv, PartialScanVecEnv, PartialScanVectorEnv, ScanBatch
-from adaptive_scan.envs.stopping import stopped_scans
+from adaptive_scan.envs.early_stop import stopped_scans
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import InfillCompleter, NearestCompleter
 from adaptive_scan.generators.uncertainty import CompleterWithError, ErrorTraining, train_error_head
 from adaptive_scan.scans import ScanGeometry, coverage, partial_scans, sample, static_scan
@@ -258,15 +259,15 @@ def test_static_scans_stop_where_the_environment_stops_them() -> None:
     ],
 )
 def test_what_cannot_stop_a_scan_is_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         make_batch(**settings)
 
 
 def test_static_scans_refuse_the_same() -> None:
     positions, values = np.zeros((1, 3, 2, 2)), np.zeros((1, 3, 2))
-    with pytest.raises(ValueError, match="stop_below: got -1; expected a positive"):
+    with pytest.raises(SettingError, match="stop_below: got -1; expected a positive"):
         stopped_scans(positions, values, Hopeful(), -1, 8)
-    with pytest.raises(ValueError, match="completer: got a NearestCompleter without predicted_rmse"):
+    with pytest.raises(SettingError, match="completer: got a NearestCompleter without predicted_rmse"):
         stopped_scans(positions, values, NearestCompleter(), 0.1, 8)
 
 

@@ -27,7 +27,12 @@ _UNREADABLE = (
 
 
 class ModelFileError(FileContentError):
-    """A file that holds no model, or one that this version cannot read."""
+    """A file that holds no model, or one that this version cannot read.
+
+    Example:
+        >>> print(ModelFileError("agent.zip", "no whole zip archive", "a model file"))
+        agent.zip: got no whole zip archive; expected a model file
+    """
 
 
 def _refusal(name: str, entry: str) -> ModelFileError:

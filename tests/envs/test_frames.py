@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 
-from adaptive_scan.envs.rendering import Window, draw_frame
+from adaptive_scan.envs.frames import Window, draw_frame
 
 SIDE, GAP = 384, 8
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
 from adaptive_scan.agents.path_loss import PathLoss, Readings, draw_crops, outside, relative
 from adaptive_scan.agents.pathwise import PathwiseActor, PathwiseSettings
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.completion import evaluating
 from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import ScanGeometry, filling_path
@@ -36,13 +37,14 @@ class PathLearning:
         learning_rate: Adam's, at the start of a cosine; of a path [px], of an actor its weights'.
         network_learning_rate: That of the network, which then learns along; 0 keeps it as it is. Learning from scans
             that are splatted bilinearly, it was seen to forget how to complete those that are not.
-        completer: What completes the scans that are learned from: the network, or the pull-push infill, which is cheap.
+        completer: What completes the scans that are learned from: the network, or "infill", pull-push interpolation,
+            which is cheap.
         try_every: Updates between trials on the validation crops; the best path or actor is kept, the first among them.
         further_learning_rates: Learning rates that are tried beside ``learning_rate``, each from the same beginning,
             with as many updates and the same crops; the best trial of all is kept.
 
     Raises:
-        ValueError: If one of them is out of range.
+        SettingError: If one of them is out of range.
 
     Example:
         >>> PathLearning(n_updates=10).completer
@@ -66,15 +68,15 @@ class PathLearning:
         object.__setattr__(self, "further_learning_rates", tuple(self.further_learning_rates))
         for name in ("batch_size", "try_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected at least 1")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected at least 1")
         for name in ("n_updates", "learning_rate", "network_learning_rate"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected 0 or more")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected 0 or more")
         for rate in self.further_learning_rates:
             if not 0 <= rate < math.inf:
-                raise ValueError(f"further_learning_rates hold {rate}; expected 0 or more")
+                raise SettingError(f"further_learning_rates hold {rate}; expected 0 or more")
         if self.completer not in ("infill", "network"):
-            raise ValueError(f"completer: got {self.completer!r}; expected 'infill' or 'network'")
+            raise SettingError(f"completer: got {self.completer!r}; expected 'infill' or 'network'")
 
 
 PATH_LEARNING = PathLearning(n_updates=300, learning_rate=0.03, try_every=25, further_learning_rates=(0.1, 0.3))
@@ -147,7 +149,16 @@ def learn_path(
         Headings [rad] and spacings [px], float64, shape (n_segments,) each.
 
     Raises:
-        ValueError: If a network is needed and there is none.
+        SettingError: If a network is needed and there is none.
+
+    Example:
+        >>> from adaptive_scan.micrographs import ArrayCrops
+        >>> crops = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16)).astype(np.float32)
+        >>> geometry = ScanGeometry(16, 12, 1, spacing=(0.7, 6.0))
+        >>> few = PathLearning(n_updates=2, batch_size=2, completer="infill")
+        >>> headings, spacings = learn_path(ArrayCrops(crops), geometry, validation=crops, settings=few)
+        >>> headings.shape, spacings.shape
+        ((12,), (12,))
     """
     first = filling_path(geometry) if start is None else start
     headings, spacings = (torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in first)
@@ -198,7 +209,17 @@ def train_pathwise(
         The actor.
 
     Raises:
-        ValueError: If a network is needed and there is none, or the path does not fit the geometry.
+        SettingError: If a network is needed and there is none, or the path does not fit the geometry.
+
+    Example:
+        >>> from adaptive_scan.micrographs import ArrayCrops
+        >>> crops = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16)).astype(np.float32)
+        >>> geometry = ScanGeometry(16, 12, 1, spacing=(0.7, 6.0))
+        >>> few = PathLearning(n_updates=2, batch_size=2, completer="infill")
+        >>> path = filling_path(geometry)
+        >>> actor = train_pathwise(ArrayCrops(crops), geometry, path, validation=crops, settings=few)
+        >>> actor.scan(torch.from_numpy(crops)).shape
+        torch.Size([4, 12, 1, 2])
     """
     settings = PathLearning() if settings is None else settings
     reference = corners_of(geometry, *(torch.from_numpy(np.asarray(part, dtype=np.float64)) for part in path)).float()
@@ -217,7 +238,7 @@ def _path_loss(
     blur: bool,
 ) -> PathLoss:
     if settings.completer == "network" and network is None:
-        raise ValueError("network: got None; expected one, since completer is 'network'")
+        raise SettingError("network: got None; expected one, since completer is 'network'")
     if network is None or settings.completer == "infill":
         return PathLoss(None, as_instrument(acquisition), blur)
     # The crops and the instrument are on the CPU.
@@ -312,7 +333,7 @@ def _update(
     if not torch.isfinite(objective):
         raise FloatingPointError(f"the loss of a path: got {objective.item()}; expected a finite number")
     optimiser.zero_grad(set_to_none=True)
-    objective.backward()
+    torch.autograd.backward(objective)
     for group in optimiser.param_groups:
         nn.utils.clip_grad_norm_(group["params"], 1.0)
     optimiser.step()
