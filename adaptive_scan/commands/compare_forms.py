@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 from adaptive_scan.commands.cli import parse_options, print_help
 from adaptive_scan.commands.command_options import BenchmarkConfig, ComparisonConfig, NewBenchmarkConfig, ReportConfig
-from adaptive_scan.errors import SettingError
+from adaptive_scan.commands.errors import BAD_INPUT
 
 CompareConfig = BenchmarkConfig | NewBenchmarkConfig | ReportConfig | ComparisonConfig
+
+USAGE = """usage: adaptive-scan compare BENCHMARK.json [OPTIONS]    run a benchmark, or go on with it
+       adaptive-scan compare --new FILE [OPTIONS]        write a benchmark, to be edited and run
+       adaptive-scan compare --report FOLDER             make analysis and report of results again
+       adaptive-scan compare --run FOLDER [OPTIONS]      compare the scans of a run with static ones"""
 
 _FORMS: dict[str, tuple[type[CompareConfig], str]] = {
     "--new": (NewBenchmarkConfig, "Write a benchmark, to be edited and run."),
@@ -21,19 +28,21 @@ def parse_compare(arguments: list[str], prog: str = "adaptive-scan compare") -> 
 
     Raises:
         SettingError: If an option or a value is none.
-        SystemExit: After help, which shows all forms.
+        SystemExit: After help, which shows all forms, and without any arguments.
 
     Example:
         >>> parse_compare(["--new", "b.json", "--preset", "full"]).preset
         'full'
     """
     if {"-h", "--help", "--help-all"} & {*arguments}:
+        print(USAGE)
         for form, (kind, description) in _FORMS.items():
+            print("\n")
             print_help(kind, f"{prog} {form}".strip(), description)
         raise SystemExit(0)
     if not arguments:
-        forms = f"BENCHMARK.json, {', '.join(form for form in _FORMS if form)}"
-        raise SettingError(f"{prog}: got no arguments; expected one of {forms} (see {prog} --help)")
+        print(USAGE, file=sys.stderr)
+        raise SystemExit(BAD_INPUT)
     options = {argument.partition("=")[0] for argument in arguments}
     kind, description = next(told for form, told in _FORMS.items() if form in options or not form)
     return parse_options(kind, arguments, prog, description)

@@ -137,7 +137,10 @@ def run(command: Command, arguments: list[str], prog: str) -> int:
 
     if "--version" in arguments:
         return _say_version()
-    return run_command(lambda given: command(given, prog), arguments)
+    try:
+        return run_command(lambda given: command(given, prog), arguments)
+    except SystemExit as end:  # of help
+        return int(end.code or 0)
 
 
 def main() -> int:

@@ -315,7 +315,7 @@ def test_several_policies_and_completers_join(
         ),
         (
             ("--completers", "my_plugins_to_refuse:mask", "my_plugins_to_refuse:mask"),
-            "completer: got the name 'mask'; expected none of generator, linear, infill, mask, which are taken",
+            "completers: got the name 'mask' twice; expected each once",
         ),
         (
             ("--policies", "my_plugins_to_refuse:straight", "my_plugins_to_refuse:straight"),
@@ -324,7 +324,7 @@ def test_several_policies_and_completers_join(
         # Nothing that was measured is 0 in the trial alone.
         (
             ("--completers", "my_plugins_to_refuse:unsure"),
-            "completer 'unsure': got completions that are not finite; expected finite ones",
+            "completer 'my_plugins_to_refuse:unsure': got non-finite completions; expected finite ones",
         ),
     ],
 )

@@ -136,7 +136,7 @@ def test_a_generator_alone_cannot_say_what_it_was_trained_on(
     assert entry["rmse"] == pytest.approx(infill["rmse"], rel=1e-6)
     capsys.readouterr()
     assert measure_errors(*options, "--size", 18, "--out", tmp_path / "no") == 2
-    assert complaint() == f"error: {file}: got a generator for multiples of 4 px; expected one for 18 px"
+    assert complaint() == f"error: {file}, size: got 18 px; expected a multiple of 4 for this generator"
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_the_folder_of_another_kind_of_run_is_refused(
     finished_run: Path, train_generator: Command, complaint: Callable[[], str]
 ) -> None:
     assert train_generator("--resume", finished_run) == 2
-    assert complaint() == f"error: {finished_run}: got a run of train_rdpg; expected one of train_generator"
+    assert complaint() == f"error: {finished_run}: got a run of train; expected one of train-generator"
 
 
 def test_a_generator_s_folder_is_no_run_to_compare(
@@ -142,7 +142,7 @@ def test_a_generator_s_folder_is_no_run_to_compare(
 ) -> None:
     for command, option in ((compare, "--run"), (train, "--resume")):
         assert command(option, trained) == 2
-        assert complaint() == f"error: {trained}: got a run of train_generator; expected one of train_rdpg"
+        assert complaint() == f"error: {trained}: got a run of train-generator; expected one of train"
 
 
 def test_it_uses_the_threads_it_is_given(
