@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import sobel
 from torch import Tensor
 
+from adaptive_scan.generators.loss_settings import DetailLosses
 from adaptive_scan.generators.detail_losses import (
-    DetailLosses,
     fourier_loss,
     local_whitening,
     local_whitening_loss,
