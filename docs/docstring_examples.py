@@ -1,4 +1,4 @@
-"""Lets the reference show the examples of docstrings as code: griffe knows a section "Examples", the house "Example"."""
+"""Lets the reference show the examples of docstrings as code: what is "Example" here is "Examples" to griffe."""
 
 from __future__ import annotations
 
