@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from adaptive_scan.acquisition import Acquisition, Instrument
-from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.adversarial import (
     Example,
     ExperienceReplay,

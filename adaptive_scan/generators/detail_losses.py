@@ -6,7 +6,6 @@ restore single-shot electron microscopy images".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch

@@ -45,7 +45,7 @@ class AlrcState:
 
 @dataclass(frozen=True)
 class DetailLosses:
-    """Weighted sum of the losses of `detail_losses`, to be added to the completion loss; those of weight 0 are not computed.
+    """Weighted sum of the losses of `detail_losses`, beside the completion loss; those of weight 0 are not computed.
 
     The restoration paper adds the last four to its pixel losses (Eq. 14); its text gives no weights.
 

@@ -26,9 +26,9 @@ from adaptive_scan.generators import (
 from adaptive_scan.generators.adversarial_settings import AdversarialSettings
 from adaptive_scan.generators.adversarial_training import AdversarialTrainer
 from adaptive_scan.generators.detail_losses import sobel_loss
-from adaptive_scan.generators.loss_settings import AlrcState, DetailLosses
 from adaptive_scan.generators.discriminators import Places
 from adaptive_scan.generators.distributed import ALONE, Processes
+from adaptive_scan.generators.loss_settings import AlrcState, DetailLosses
 from adaptive_scan.generators.losses import alrc
 from adaptive_scan.generators.normalisation import MeanOnlyBatchNorm2d
 from adaptive_scan.generators.partial_stem import TwoStageGenerator, half_size

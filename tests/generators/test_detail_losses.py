@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy.ndimage import sobel
 from torch import Tensor
 
-from adaptive_scan.generators.loss_settings import DetailLosses
 from adaptive_scan.generators.detail_losses import (
     fourier_loss,
     local_whitening,
@@ -20,6 +19,7 @@ from adaptive_scan.generators.detail_losses import (
     sobel_loss,
     standard_deviation_loss,
 )
+from adaptive_scan.generators.loss_settings import DetailLosses
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
