@@ -19,10 +19,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from adaptive_scan.evaluation.supersampling import downsample_nearest
 from adaptive_scan.generators.completers import COMPLETERS, GRID_COMPLETERS, make_completer
 from adaptive_scan.specimens import procedural_crops
 from common import machine, markdown_table
+from studies.supersampling_scores import downsample_nearest
 
 REFERENCE = "linear"
 LARGE = 512

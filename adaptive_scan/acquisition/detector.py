@@ -17,6 +17,7 @@ from adaptive_scan.acquisition.draws import poisson_counts
 from adaptive_scan.acquisition.exposure import Exposure, check_range
 from adaptive_scan.acquisition.kernels import drop_out, recur, smear
 from adaptive_scan.acquisition.models import DetectorModel, Memory, Visit
+from adaptive_scan.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ class Dropouts(DetectorModel):
         check_range("length", self.length, 1.0, 1e9)
         low, high = self.factors
         if not 0.0 <= low <= high < math.inf:
-            raise ValueError(f"factors: got {self.factors}; expected 0 <= lowest <= highest")
+            raise SettingError(f"factors: got {self.factors}; expected 0 <= lowest <= highest")
 
     def is_ideal(self, exposure: Exposure) -> bool:
         """Whether there are none."""

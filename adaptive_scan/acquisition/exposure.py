@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
+
 ELECTRONS_PER_PICOAMPERE_SECOND = 1e-12 / 1.602176634e-19
 
 
@@ -41,7 +43,7 @@ class Exposure:
         check_range("current", self.current, 0.0, math.inf, above=True)
         check_range("collected", self.collected, 0.0, 1.0, above=True)
         if not 0.0 <= self.dark < 1.0:
-            raise ValueError(f"dark: got {self.dark}; expected a number in [0, 1)")
+            raise SettingError(f"dark: got {self.dark}; expected a number in [0, 1)")
 
     @classmethod
     def per_position(cls, electrons: float, dwell: float, *, collected: float = 1.0, dark: float = 0.0) -> Exposure:
@@ -118,7 +120,7 @@ def check_range(name: str, number: float, low: float, high: float, *, above: boo
     Example:
         >>> check_range("dwell", 0.0, 0.0, 1.0, above=True)
         Traceback (most recent call last):
-        ValueError: dwell: got 0.0; expected a number in (0, 1]
+        adaptive_scan.errors.SettingError: dwell: got 0.0; expected a number in (0, 1]
     """
     if not low <= number <= high or (above and number == low):
-        raise ValueError(f"{name}: got {number}; expected a number in {'(' if above else '['}{low:g}, {high:g}]")
+        raise SettingError(f"{name}: got {number}; expected a number in {'(' if above else '['}{low:g}, {high:g}]")

@@ -14,6 +14,7 @@ from adaptive_scan.acquisition.draws import model_keys
 from adaptive_scan.acquisition.exposure import Exposure, check_range
 from adaptive_scan.acquisition.models import DetectorModel, Memory, Model, ProbeModel, Visit
 from adaptive_scan.acquisition.timing import Timing
+from adaptive_scan.errors import SettingError
 
 _HIGHEST_KEY = 2**63 - 1
 _NO_LIMIT = Exposure()
@@ -129,7 +130,7 @@ class Instrument:
         check_range("dwell", self.dwell, 0.0, 1e6, above=True)
         low, high = self.limits
         if not (-np.inf < low <= -1.0 and 1.0 <= high < np.inf):
-            raise ValueError(f"limits: got {self.limits}; expected finite ones, at most -1 and at least 1")
+            raise SettingError(f"limits: got {self.limits}; expected finite ones, at most -1 and at least 1")
 
     @cached_property
     def _active(self) -> tuple[tuple[int, Model], ...]:
@@ -333,7 +334,7 @@ def dwell_times(dwell: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     if times.ndim != 2 or any(own not in (1, full) for own, full in zip(times.shape, shape, strict=True)):
         raise ValueError(f"dwell: got shape {times.shape}; expected one that broadcasts to {shape}")
     if not (times > 0.0).all() or not np.isfinite(times).all():
-        raise ValueError(f"dwell: got times in [{times.min()}, {times.max()}] s; expected positive, finite ones")
+        raise SettingError(f"dwell: got times in [{times.min()}, {times.max()}] s; expected positive, finite ones")
     return times
 
 

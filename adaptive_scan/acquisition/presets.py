@@ -19,6 +19,7 @@ from adaptive_scan.acquisition.exposure import Exposure
 from adaptive_scan.acquisition.instrument import Acquisition, Instrument, Memoryless
 from adaptive_scan.acquisition.probe import CoilLag, ScanJitter, SpecimenDrift
 from adaptive_scan.acquisition.timing import Timing
+from adaptive_scan.errors import SettingError
 
 # Why these numbers: docs/acquisition.md. A pixel is taken as 0.2 Å, and as 1 Å for beam-sensitive specimens.
 INSTRUMENTS = MappingProxyType(
@@ -90,7 +91,7 @@ def make_instrument(name: str) -> Instrument:
         True
     """
     if name not in INSTRUMENTS:
-        raise ValueError(f"acquisition: got {name!r}; expected an Instrument or one of {sorted(INSTRUMENTS)}")
+        raise SettingError(f"acquisition: got {name!r}; expected an Instrument or one of {sorted(INSTRUMENTS)}")
     return INSTRUMENTS[name]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from adaptive_scan.acquisition.exposure import Exposure, check_range
 from adaptive_scan.acquisition.kernels import follow, oscillator, recur
 from adaptive_scan.acquisition.models import Memory, ProbeModel, Visit
+from adaptive_scan.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ScanJitter(ProbeModel):
             ScanJitter(deviation=1.0, correlation_time=0.0)
         """
         if not 0.0 <= phi < 1.0:
-            raise ValueError(f"phi: got {phi}; expected a number in [0, 1)")
+            raise SettingError(f"phi: got {phi}; expected a number in [0, 1)")
         return cls(sigma / math.sqrt(1.0 - phi**2), -dwell / math.log(phi) if phi else 0.0)
 
     def is_ideal(self, exposure: Exposure) -> bool:
@@ -113,7 +114,7 @@ class SpecimenDrift(ProbeModel):
         check_range("speed", self.speed, 0.0, 1e12)
         check_range("diffusion", self.diffusion, 0.0, 1e12)
         if self.heading is not None and not math.isfinite(self.heading):
-            raise ValueError(f"heading: got {self.heading}; expected a finite angle [rad] or None")
+            raise SettingError(f"heading: got {self.heading}; expected a finite angle [rad] or None")
 
     def is_ideal(self, exposure: Exposure) -> bool:
         """Whether nothing moves."""

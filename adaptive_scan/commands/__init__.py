@@ -12,8 +12,6 @@ COMMANDS = {
     "measure-errors": "measure where completions are wrong, by distance from path and edge",
     "export-generator": "write a trained generator as ONNX or as a torch.export program",
     "make-specimens": "make procedural micrographs with their truth",
-    "compare-specimens": "compare procedural crops with crops of real micrographs",
-    "compare-supersampling": "compare methods that supersample uniform grids on a folder of micrographs",
     "calibrate-generator": "predict the errors of a run's generator, and judge the predictions on held-out crops",
 }
 
@@ -83,22 +81,10 @@ def _make_specimens(arguments: list[str]) -> None:
     make_specimens_command(parse_specimens(arguments))
 
 
-def _compare_specimens(arguments: list[str]) -> None:
-    from adaptive_scan.commands.realism import compare_specimens_command, parse_realism
-
-    compare_specimens_command(parse_realism(arguments))
-
-
 def _calibrate_generator(arguments: list[str]) -> None:
     from adaptive_scan.commands.calibrate import calibrate_generator_command, parse_calibration
 
     calibrate_generator_command(parse_calibration(arguments))
-
-
-def _compare_supersampling(arguments: list[str]) -> None:
-    from adaptive_scan.commands.supersampling import compare_supersampling_command, parse_supersampling
-
-    compare_supersampling_command(parse_supersampling(arguments))
 
 
 _RUN = {
@@ -109,8 +95,6 @@ _RUN = {
     "measure-errors": _measure_errors,
     "export-generator": _export_generator,
     "make-specimens": _make_specimens,
-    "compare-specimens": _compare_specimens,
-    "compare-supersampling": _compare_supersampling,
     "calibrate-generator": _calibrate_generator,
 }
 
@@ -176,16 +160,6 @@ def make_specimens_main() -> int:
     return _run("make-specimens", sys.argv[1:])
 
 
-def compare_specimens_main() -> int:
-    """``scripts/compare_specimens.py``."""
-    return _run("compare-specimens", sys.argv[1:])
-
-
 def calibrate_generator_main() -> int:
     """``scripts/calibrate_generator.py``."""
     return _run("calibrate-generator", sys.argv[1:])
-
-
-def compare_supersampling_main() -> int:
-    """``scripts/compare_supersampling.py``."""
-    return _run("compare-supersampling", sys.argv[1:])

@@ -43,12 +43,10 @@ from adaptive_scan.evaluation.systematic_errors import (
     Measured,
     SystematicErrors,
     measure_errors,
-    price_of_bits,
     summary,
 )
 from adaptive_scan.files import write_atomically, write_json, write_npz
 from adaptive_scan.generators import COMPLETERS, Completer, load_generator, make_completer
-from adaptive_scan.generators.precision import INPUT_BITS
 from adaptive_scan.micrographs import MicrographCrops, MicrographDataset
 from adaptive_scan.report.comparison_figure import save_figure
 from adaptive_scan.report.errors_figure import errors_figure
@@ -59,7 +57,7 @@ _DEFAULT_SIZE, _DEFAULT_COVERAGE = 96, 0.04
 _BATCH_SIZE = 64
 _N_SETS = 256
 _PROCEDURAL = (2**32 - 1, 2)  # a stream of random numbers that no training and no comparison draws from
-_COLUMNS = ("scan", "completer", "input_bits", "quantity", "at", "n", "rmse", "low", "high")
+_COLUMNS = ("scan", "completer", "quantity", "at", "n", "rmse", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,6 @@ class ErrorsConfig:
     """Whether targets are the crops after the 5x5 Gaussian of 2.5 px; without it as the run has it, or yes."""
     acquisition: InstrumentName | None = None
     """The instrument that all scans go through; without it the run's, or the ideal one."""
-    input_bits: tuple[int, ...] = (32,)
-    """Bits of the values that completers get: 32, 16 (floats), 8 (integers); several are compared with 32."""
     crops_per_micrograph: int = 8
     """Crops of each micrograph, at most; 0 for all that do not overlap."""
     n_crops: int = 512
@@ -112,9 +108,6 @@ class ErrorsConfig:
         check_not_negative(self, "seed", "n_threads", "crops_per_micrograph")
         check_scan_names(self.scan)
         _check_names("completer", self.completer, tuple(COMPLETERS))
-        _check_names("input_bits", self.input_bits, INPUT_BITS)
-        if not self.input_bits:
-            raise ValueError(f"input_bits: got none; expected some of {', '.join(map(str, INPUT_BITS))}")
         if self.coverage is not None and not 0 < self.coverage <= 1:
             raise ValueError(f"coverage: got {self.coverage}; expected more than 0 and at most 1")
 
@@ -134,8 +127,8 @@ def parse_errors(arguments: list[str]) -> ErrorsConfig:
         InputError: If an option or a value is none.
 
     Example:
-        >>> parse_errors(["--scan", "spiral", "grid", "--input-bits", "32", "8"]).input_bits
-        (32, 8)
+        >>> parse_errors(["--scan", "spiral", "grid", "--coverage", "0.1"]).coverage
+        0.1
     """
     description = "Measure where completions are wrong: by pixel, by distance from path and edge, and by picture."
     return parse_config(ErrorsConfig, arguments, "measure_errors", description)
@@ -164,7 +157,7 @@ def _settings(config: ErrorsConfig, run: TrainedGenerator | None) -> _Settings:
         size, downsample = run.config.geometry.image_size, run.config.data.downsample
         for name, given, own in (("size", config.size, size), ("downsample", config.downsample, downsample)):
             if given not in (None, own):
-                raise InputError(f"{name}: got {given} with a run whose own: got {own}; expected that one or none")
+                raise InputError(f"{name}: got {given} with a run whose own is {own}; expected that one or none")
         blur, acquisition = run.blur, run.config.acquisition
         geometry = run.config.geometry if config.coverage is None else _geometry(size, config.coverage)
     return _Settings(
@@ -298,7 +291,6 @@ def measure_errors_command(config: ErrorsConfig) -> None:
             contenders,
             completers,
             settings.geometry,
-            input_bits=config.input_bits,
             blur_targets=settings.blur,
             acquisition=settings.acquisition,
             seed=config.seed,
@@ -312,24 +304,17 @@ def measure_errors_command(config: ErrorsConfig) -> None:
 
 def _report(found: Mapping[Measured, SystematicErrors], config: ErrorsConfig, settings: _Settings) -> dict[str, Any]:
     """What ``errors.json`` holds."""
-    prices = price_of_bits(found, np.random.default_rng([config.seed, 1]))
-    measured = []
-    for key, errors in found.items():
-        price = prices.get(key)
-        increase = None if price is None else {"increase": price[0], "interval": price[1]}
-        measured.append(
-            {
-                **dataclasses.asdict(key),
-                **summary(errors, np.random.default_rng([config.seed, 0])),
-                "rmse_increase_over_32_bit": increase,
-            }
-        )
+    measured = [
+        {**dataclasses.asdict(key), **summary(errors, np.random.default_rng([config.seed, 0]))}
+        for key, errors in found.items()
+    ]
     return {
         "run": None if config.run is None else str(config.run),
         "generators": [str(path) for path in config.generator],
         "micrographs": None if config.micrographs is None else str(config.micrographs.absolute()),
         "size": settings.geometry.image_size,
-        "dose": settings.geometry.n_positions_total,
+        "n_positions": settings.geometry.n_positions_total,
+        "dose": settings.geometry.n_positions_total,  # the name until 0.1, to be left out in 0.3
         "downsample": settings.data.downsample,
         "blur": settings.blur,
         "acquisition": settings.acquisition,
@@ -341,16 +326,11 @@ def _report(found: Mapping[Measured, SystematicErrors], config: ErrorsConfig, se
 def _write(report: Mapping[str, Any], found: Mapping[Measured, SystematicErrors], folder: Path) -> list[Path]:
     """Write the files, the JSON last, so that where it is the others are."""
     maps = {key.label: errors.map for key, errors in found.items()}
-    # Fewer bits differ by less than a line is wide: the tables say by how much, and the figure leaves them out.
-    shown = {
-        key.label: entry
-        for key, entry in zip(found, report["measured"], strict=True)
-        if key.input_bits == max(other.input_bits for other in found)
-    }
+    entries = {key.label: entry for key, entry in zip(found, report["measured"], strict=True)}
     table, arrays, figure, values = (folder / f"errors.{suffix}" for suffix in ("csv", "npz", "png", "json"))
     write_atomically(table, errors_csv(report["measured"]))
     write_npz(arrays, **maps)
-    save_figure(errors_figure({name: maps[name] for name in shown}, shown), figure)
+    save_figure(errors_figure(maps, entries), figure)
     write_json(values, report)
     return [table, arrays, figure, values]
 
@@ -362,14 +342,14 @@ def errors_csv(measured: Sequence[Mapping[str, Any]]) -> str:
         measured: Entries ``measured`` of ``errors.json``.
 
     Returns:
-        Text with the columns scan, completer, input_bits, quantity (path, edge or histogram), at (distance [px], or
+        Text with the columns scan, completer, quantity (path, edge or histogram), at (distance [px], or
         lower edge of the bin), n (pixels, or pictures), rmse, low, high.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for entry in measured:
-        name = [entry["scan"], entry["completer"], entry["input_bits"]]
+        name = [entry["scan"], entry["completer"]]
         for quantity in ("path", "edge"):
             for at, n, *figures in zip(*entry[quantity].values(), strict=True):
                 cells = ["" if figure is None else f"{figure:.9g}" for figure in figures]
@@ -382,19 +362,17 @@ def errors_csv(measured: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table(measured: Sequence[Mapping[str, Any]]) -> Table:
-    """RMSE of each entry, on its path and far from it, and what fewer bits cost."""
+    """RMSE of each entry, on its path and far from it."""
     n_pictures, n_groups = measured[0]["n_pictures"], measured[0]["n_groups"]
     table = Table(title=f"RMSE on [0, 1], %: {n_pictures} crops of {n_groups} groups")
     headings = (
         "scan",
         "completer",
-        "bits",
         "all",
         "95 %",
         "on path",
         "far half",
         "edge",
-        "over 32 bit",
     )
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number < 2 else "right")
@@ -403,12 +381,10 @@ def _table(measured: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(
             entry["scan"],
             entry["completer"],
-            str(entry["input_bits"]),
             f"{100 * entry['rmse']:.2f}",
             "" if interval is None else f"{100 * interval[0]:.2f}-{100 * interval[1]:.2f}",
             *(f"{100 * value:.2f}" for value in _near_and_far(entry["path"])),
             f"{100 * entry['edge']['rmse'][0]:.2f}",
-            _price_text(entry["rmse_increase_over_32_bit"]),
         )
     return table
 
@@ -419,13 +395,3 @@ def _near_and_far(path: Mapping[str, Sequence[Any]]) -> tuple[float, float]:
     beyond = np.cumsum(n_pixels[::-1])[::-1]
     far = np.flatnonzero(beyond >= 0.5 * beyond[0])[-1]
     return float(path["rmse"][0]), float(np.sqrt(np.average(errors[far:], weights=n_pixels[far:])))
-
-
-def _price_text(price: Mapping[str, Any] | None) -> str:
-    if price is None:
-        return ""
-    text = f"{100 * price['increase']:+.2f} %"
-    if price["interval"] is None:
-        return text
-    low, high = price["interval"]
-    return f"{text} [{100 * low:+.2f}, {100 * high:+.2f}]"

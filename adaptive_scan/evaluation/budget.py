@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adaptive_scan.acquisition import Acquisition, Instrument, ScanCosts, as_instrument, scan_costs
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans import coverage
 
 _TOLERANCE = 1e-6  # relative: sums of dwell times and of float32 positions
 
 
-class BudgetError(ValueError):
+class BudgetError(SettingError):
     """A scan does not keep to its budget; the message is one line with all its figures beside the budget's."""
 
 
@@ -56,11 +57,11 @@ scan time 3e-06 s (no limit), largest turn 0 rad (no limit), in scan 0 of 1
     def __post_init__(self) -> None:
         count = self.n_positions
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise ValueError(f"n_positions: got {count!r}; expected a positive integer")
+            raise SettingError(f"n_positions: got {count!r}; expected a positive integer")
         for name in ("electrons", "scan_time", "path_length"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name}: got {value!r}; expected a positive number or None")
+                raise SettingError(f"{name}: got {value!r}; expected a positive number or None")
 
     @classmethod
     def of_instrument(cls, n_positions: int, acquisition: Instrument | Acquisition | str | None = None) -> Budget:
@@ -100,18 +101,18 @@ scan time 3e-06 s (no limit), largest turn 0 rad (no limit), in scan 0 of 1
             ValueError: If no scan of that dose can keep to a bound.
 
         Example:
-            >>> Budget.within(400, "low-dose", scan_time=1e-9)
+            >>> Budget.within(400, "low-dose", scan_time=1e-9)  # doctest: +ELLIPSIS
             Traceback (most recent call last):
             ...
-            ValueError: scan_time: got 1e-09 s; expected at least 0.0032 s, for which the probe dwells
+            adaptive_scan.errors.SettingError: scan_time: got 1e-09 s; expected at least 0.0032 s, for which...
         """
         budget = replace(cls.of_instrument(n_positions, acquisition), scan_time=scan_time, path_length=path_length)
         spent = math.inf if budget.electrons is None else budget.electrons
         if electrons is not None and not spent <= electrons * (1.0 + _TOLERANCE):
-            raise ValueError(f"electrons: got {electrons:.7g}; expected at least {spent:.7g}, those of the dose")
+            raise SettingError(f"electrons: got {electrons:.7g}; expected at least {spent:.7g}, those of the dose")
         dwelt = _dwelt(n_positions, as_instrument(acquisition))
         if scan_time is not None and dwelt > scan_time * (1.0 + _TOLERANCE):
-            raise ValueError(
+            raise SettingError(
                 f"scan_time: got {scan_time:.6g} s; expected at least {dwelt:.6g} s, for which the probe dwells"
             )
         return budget

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.uncertainty import PredictingCompleter, scan_rmse
 
 N_BINS = 15
@@ -159,7 +160,7 @@ def _check(predicted: np.ndarray, errors: np.ndarray) -> None:
 def _bins(predicted: np.ndarray, n_bins: int) -> np.ndarray:
     """Number of each prediction's bin, the shape of ``predicted``."""
     if n_bins < 1:
-        raise ValueError(f"n_bins: got {n_bins}; expected at least 1")
+        raise SettingError(f"n_bins: got {n_bins}; expected at least 1")
     inner = np.unique(np.quantile(predicted, np.linspace(0.0, 1.0, n_bins + 1)[1:-1]))
     bins = np.searchsorted(inner, predicted, side="left")
     return np.unique(bins, return_inverse=True)[1].reshape(np.shape(predicted))

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument, scan_costs
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import metrics
 from adaptive_scan.evaluation.contenders import Contender, Measurement, Policy, measure, static_contenders
 from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means, win_rate
@@ -340,11 +341,11 @@ def _check_field(
 ) -> None:
     names = [contender.name for contender in field]
     if len(set(names)) != len(names):
-        raise ValueError(f"got contenders {names}; expected different names")
+        raise SettingError(f"got contenders {names}; expected different names")
     if reference not in names:
-        raise ValueError(f"got no reference {reference!r} among the contenders {names}; expected it there")
+        raise SettingError(f"got no reference {reference!r} among the contenders {names}; expected it there")
     if not completers:
-        raise ValueError("got no completers; expected at least one")
+        raise SettingError("got no completers; expected at least one")
     if geometry.image_size != crops.shape[-1]:
         raise ValueError(
             f"got crops of {crops.shape[-1]} px and a geometry of {geometry.image_size} px; expected the same"
@@ -355,7 +356,7 @@ def _per_crop(what: str, values: Any, n_crops: int) -> np.ndarray:
     """Whatever there is one of for each crop, as an array; the crops' own indices where nothing is given."""
     array = np.arange(n_crops) if values is None else np.asarray(values)
     if len(array) != n_crops:
-        raise ValueError(f"got {len(array)} {what}; expected one for each of {n_crops} crops")
+        raise SettingError(f"got {len(array)} {what}; expected one for each of {n_crops} crops")
     return array
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.metrics import loss
 from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means
 from adaptive_scan.generators import Completer, blur_targets, complete
@@ -97,10 +98,10 @@ def score_completers(
     """
     for name in scans:
         if name not in STATIC_SCANS:
-            raise ValueError(f"scans holds {name!r}; expected some of {', '.join(STATIC_SCANS)}")
+            raise SettingError(f"scans holds {name!r}; expected some of {', '.join(STATIC_SCANS)}")
     for coverage in coverages:
         if not 0 < coverage <= 1:
-            raise ValueError(f"coverages holds {coverage}; expected more than 0 and at most 1")
+            raise SettingError(f"coverages holds {coverage}; expected more than 0 and at most 1")
     targets = torch.from_numpy(np.ascontiguousarray(crops))[:, None]
     targets = blur_targets(targets) if blur else targets
     scores: list[CompletionScore] = []

@@ -14,6 +14,7 @@ import numpy as np
 
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
 from adaptive_scan.envs import ScanBatch
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import blur_target
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, sample, static_scan
 
@@ -94,14 +95,14 @@ class Contender:
     def __post_init__(self) -> None:
         if (self.path is None) == (self.policy is None):
             found = "neither" if self.path is None else "both"
-            raise ValueError(f"contender {self.name!r}: got {found} of path and policy; expected exactly one")
+            raise SettingError(f"contender {self.name!r}: got {found} of path and policy; expected exactly one")
         if self.policy is None and self.environment:
             raise ValueError(
                 f"contender {self.name!r}: got a path with environment settings {sorted(self.environment)}; "
                 "expected them with a policy only"
             )
         if brought := [name for name in _OURS if name in self.environment]:
-            raise ValueError(
+            raise SettingError(
                 f"contender {self.name!r}: got environment settings {brought}; expected none of {list(_OURS)}, which"
                 " are the same for all contenders"
             )
@@ -131,17 +132,17 @@ class Contender:
         from adaptive_scan.evaluation.results import ROLES
 
         if self.role not in ROLES:
-            raise ValueError(f"contender {self.name!r}: got role {self.role!r}; expected one of {ROLES}")
+            raise SettingError(f"contender {self.name!r}: got role {self.role!r}; expected one of {ROLES}")
         kind, expected = ("path", _PATH_ROLES) if self.policy is None else ("policy", _POLICY_ROLES)
         if self.policy is None and self._has_paths_of_crops:
             # Whatever made them may have seen the crops.
             kind, expected = "path for each crop", ("control",)
         if self.role not in expected:
             found = f"role {self.role!r} of a {kind}"
-            raise ValueError(f"contender {self.name!r}: got {found}; expected one of {expected}")
+            raise SettingError(f"contender {self.name!r}: got {found}; expected one of {expected}")
         if self.policy is not None and _peeks(self.policy) and self.role not in ("oracle", "control"):
             found = f"role {self.role!r} of a policy that peeks at the truth"
-            raise ValueError(f"contender {self.name!r}: got {found}; expected 'oracle' or 'control'")
+            raise SettingError(f"contender {self.name!r}: got {found}; expected 'oracle' or 'control'")
 
     @property
     def _has_paths_of_crops(self) -> bool:
@@ -170,7 +171,7 @@ def static_contenders(names: Sequence[str] | None = None) -> list[Contender]:
     """
     unknown = sorted(set(names or ()) - set(STATIC_SCANS))
     if unknown:
-        raise ValueError(f"got unknown scans {unknown}; expected names among {sorted(STATIC_SCANS)}")
+        raise SettingError(f"got unknown scans {unknown}; expected names among {sorted(STATIC_SCANS)}")
     return [_static_contender(name) for name in (STATIC_SCANS if names is None else names)]
 
 
@@ -320,7 +321,7 @@ def _run_policy(
     settings: dict[str, Any] = {"geometry": geometry, **contender.environment, "acquisition": instrument}
     if settings.get("stop_below") is not None:
         found = f"stop_below {settings['stop_below']}"
-        raise ValueError(f"contender {contender.name!r}: got {found}; expected scans of the same dose")
+        raise SettingError(f"contender {contender.name!r}: got {found}; expected scans of the same dose")
     rng = np.random.default_rng(seed)
     batch = ScanBatch(len(crops), _InOrder(crops), rng=rng, completer=None, **settings)
     observation = batch.reset()

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import pdist
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import Contender, Policy
 from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import partial_scans
@@ -107,7 +108,7 @@ class Delayed:
 
     def __init__(self, policy: Policy, n_segments: int = 1, *, value: float) -> None:
         if isinstance(n_segments, bool) or not isinstance(n_segments, int | np.integer) or n_segments < 1:
-            raise ValueError(f"n_segments: got {n_segments!r}; expected a delay of at least one segment")
+            raise SettingError(f"n_segments: got {n_segments!r}; expected a delay of at least one segment")
         self.policy = policy
         self.n_segments = int(n_segments)
         self.value = value
@@ -209,7 +210,7 @@ def _shown(value: float | None, mean: float | None) -> float:
     """What a policy is shown in place of what was measured."""
     shown = mean if value is None else value
     if shown is None:
-        raise ValueError("value and mean: got None; expected a constant, or the mean of the crops trained on")
+        raise SettingError("value and mean: got None; expected a constant, or the mean of the crops trained on")
     return shown
 
 
@@ -269,7 +270,7 @@ def control(kind: str, contender: Contender, **settings: Any) -> Contender:
         'mine_other_crop'
     """
     if kind not in CONTROLS:
-        raise ValueError(f"control: got {kind!r}; expected one of {sorted(CONTROLS)}")
+        raise SettingError(f"control: got {kind!r}; expected one of {sorted(CONTROLS)}")
     return CONTROLS[kind](contender, **settings)
 
 
@@ -296,7 +297,7 @@ def other_crops(groups: Sequence[Any] | np.ndarray, rng: np.random.Generator) ->
     _, labels, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     n_crops, largest = len(labels), int(counts.max(initial=0))
     if len(counts) < 2:
-        raise ValueError(f"groups: got {n_crops} crops of {len(counts)} specimen; expected at least 2 specimens")
+        raise SettingError(f"groups: got {n_crops} crops of {len(counts)} specimen; expected at least 2 specimens")
     if 2 * largest > n_crops:
         inside = rng.permutation(np.flatnonzero(labels == np.argmax(counts)))
         outside = rng.permutation(np.flatnonzero(labels != np.argmax(counts)))
@@ -380,7 +381,7 @@ def adaptivity(
 def _specimen(observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The parts of an observation in which the specimen is seen."""
     if unknown := sorted(set(observation) - _SPECIMEN - _KINEMATICS):
-        raise ValueError(f"observation has {unknown}; expected no parts but {sorted(_SPECIMEN | _KINEMATICS)}")
+        raise SettingError(f"observation has {unknown}; expected no parts but {sorted(_SPECIMEN | _KINEMATICS)}")
     return {name: array for name, array in observation.items() if name in _SPECIMEN}
 
 
@@ -396,11 +397,11 @@ def _constant(specimen: dict[str, np.ndarray], value: float) -> dict[str, np.nda
 def _seeing_policy(contender: Contender) -> Policy:
     """The policy of a contender that sees what it measures and nothing else."""
     if contender.policy is None:
-        raise ValueError(
+        raise SettingError(
             f"contender {contender.name!r}: got a path; expected a policy, which has observations to change"
         )
     if hasattr(contender.policy, "peek"):
-        raise ValueError(f"contender {contender.name!r} peeks at the truth; expected a policy that only measures")
+        raise SettingError(f"contender {contender.name!r} peeks at the truth; expected a policy that only measures")
     return contender.policy
 
 

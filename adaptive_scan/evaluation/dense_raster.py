@@ -31,6 +31,7 @@ from adaptive_scan.acquisition import (
     as_instrument,
     scan_costs,
 )
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import VALIDATION, instrument_seed
 from adaptive_scan.evaluation.metrics import loss
 from adaptive_scan.scans import sample
@@ -97,9 +98,9 @@ class Denoiser:
 
     def __post_init__(self) -> None:
         if self.method not in DENOISERS:
-            raise ValueError(f"method: got {self.method!r}; expected one of {', '.join(DENOISERS)}")
+            raise SettingError(f"method: got {self.method!r}; expected one of {', '.join(DENOISERS)}")
         if not 0.0 <= self.strength < math.inf:
-            raise ValueError(f"strength: got {self.strength}; expected a finite number of at least 0")
+            raise SettingError(f"strength: got {self.strength}; expected a finite number of at least 0")
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
         """Expected counts.
@@ -150,10 +151,10 @@ def diluted(instrument: Instrument, share: float) -> Instrument:
         0.125
     """
     if not 0.0 < share <= 1.0:
-        raise ValueError(f"share: got {share}; expected a number in (0, 1]")
+        raise SettingError(f"share: got {share}; expected a number in (0, 1]")
     counts = any(isinstance(model, PoissonCounting) for model in instrument.models)
     if not counts or math.isinf(instrument.exposure.current):
-        raise ValueError(
+        raise SettingError(
             "acquisition: got an instrument without counting noise, with which every pixel is measured perfectly at any"
             " dose; expected one with a finite current and PoissonCounting, such as 'low-dose', for a dense raster"
         )
@@ -205,7 +206,7 @@ class DenseRaster:
 
     def __post_init__(self) -> None:
         if self.n_positions < 1:
-            raise ValueError(f"n_positions: got {self.n_positions}; expected at least 1")
+            raise SettingError(f"n_positions: got {self.n_positions}; expected at least 1")
         object.__setattr__(self, "instrument", as_instrument(self.instrument))
         diluted(as_instrument(self.instrument), 1.0)
 
@@ -279,7 +280,7 @@ class DenseRaster:
         """
         share = self.n_positions / image_size**2
         if share > 1.0:
-            raise ValueError(
+            raise SettingError(
                 f"n_positions: got {self.n_positions} for crops of {image_size} x {image_size} px; expected at most one"
                 " position per pixel"
             )

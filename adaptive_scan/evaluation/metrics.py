@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from skimage.metrics import structural_similarity
 
+from adaptive_scan.errors import SettingError
+
 LARGEST_PSNR = 100.0
 """PSNR of a completion identical to its target, and the most any completion gets [dB]."""
 
@@ -157,7 +159,7 @@ def ssim(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     _check_shapes(completions, targets)
     side = completions.shape[-1]
     if side < _SMALLEST_SIDE:
-        raise ValueError(f"got pictures of {side} x {side} px; expected at least 7 x 7 px for the SSIM window")
+        raise SettingError(f"got pictures of {side} x {side} px; expected at least 7 x 7 px for the SSIM window")
     sigma = 1.5 if side >= _FULL_WINDOW else 0.8
     scores = [
         structural_similarity(

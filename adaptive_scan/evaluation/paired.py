@@ -16,6 +16,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import optimize, stats
 
+from adaptive_scan.errors import SettingError
+
 _LARGEST_BLOCK = 1_000_000
 _LOWEST_SHARE = 1e-6
 _WILCOXON_EFFICIENCY = 3.0 / math.pi
@@ -111,7 +113,9 @@ def hierarchical_bootstraps(
     if seeds.shape != groups.shape:
         raise ValueError(f"seeds have shape {seeds.shape}; expected {groups.shape}")
     if n_resamples < 1 or not 0 < confidence < 1:
-        raise ValueError(f"n_resamples: got {n_resamples}, confidence {confidence}; expected at least 1, inside (0, 1)")
+        raise SettingError(
+            f"n_resamples: got {n_resamples}, confidence {confidence}; expected at least 1, inside (0, 1)"
+        )
     if len(np.unique(groups)) < 2:
         return [None] * len(first)
     excess, reference = np.subtract(first, second, dtype=np.float64).T, np.asarray(second, dtype=np.float64).T
@@ -156,7 +160,7 @@ def small_sample_interval(
         (0.86, 1.147)
     """
     if n_groups < 2 or not min(ratio, *interval) > 0:
-        raise ValueError(
+        raise SettingError(
             f"n_groups: got {n_groups}, ratio {ratio}, interval {interval}; expected at least 2 and positive numbers"
         )
     chance = 0.5 * (1.0 + confidence)
@@ -229,7 +233,7 @@ def group_log_ratios(first: np.ndarray, second: np.ndarray, groups: np.ndarray) 
     """
     _check(first, second, groups, n_dimensions=1)
     if min(first.min(), second.min()) < 0:
-        raise ValueError(f"the lowest loss: got {min(first.min(), second.min())}; expected none below 0")
+        raise SettingError(f"the lowest loss: got {min(first.min(), second.min())}; expected none below 0")
     mean = 0.5 * (np.mean(first, dtype=np.float64) + np.mean(second, dtype=np.float64))
     lowest = max(_LOWEST_SHARE * float(mean), float(np.finfo(np.float64).tiny))
     logs = np.log(np.maximum(first, lowest, dtype=np.float64)) - np.log(np.maximum(second, lowest, dtype=np.float64))
@@ -317,7 +321,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     if p_values.ndim != 1 or not np.all((p_values >= 0) & (p_values <= 1)):
-        raise ValueError(f"p_values: got {p_values.tolist()}; expected a list of numbers in [0, 1]")
+        raise SettingError(f"p_values: got {p_values.tolist()}; expected a list of numbers in [0, 1]")
     n_tests = len(p_values)
     order = np.argsort(p_values, kind="stable")
     adjusted = np.empty(n_tests)
@@ -357,7 +361,7 @@ def minimum_detectable_ratio(
         0.933
     """
     if not 0 < alpha < power < 1:
-        raise ValueError(f"alpha: got {alpha}, power {power}; expected 0 < alpha < power < 1")
+        raise SettingError(f"alpha: got {alpha}, power {power}; expected 0 < alpha < power < 1")
     ratios = group_log_ratios(first, second, groups)
     n_groups = len(ratios)
     level = _attainable_level(n_groups, alpha)

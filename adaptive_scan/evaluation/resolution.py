@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs.preprocessing import UNIFORM_RANGE
 
 THRESHOLD = 1.0 / 7.0
@@ -141,7 +142,7 @@ def frc_cutoff(completions: np.ndarray, targets: np.ndarray, threshold: float = 
         ([0.5, 0.5], [0.0, 0.0])
     """
     if not 0.0 < threshold < 1.0:
-        raise ValueError(f"threshold: got {threshold}; expected a correlation in (0, 1)")
+        raise SettingError(f"threshold: got {threshold}; expected a correlation in (0, 1)")
     correlations = ring_correlation(*_sums_by_picture(completions, targets))
     return _first_crossings(correlations, ring_frequencies(completions.shape[-1]), threshold)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
+
 _LARGEST_BLOCK = 2_000_000
 
 
@@ -74,7 +76,7 @@ def bootstrap_ratio(
     if micrograph_ids.shape != losses.shape:
         raise ValueError(f"got micrograph_ids of shape {micrograph_ids.shape}; expected {losses.shape}")
     if n_resamples < 1 or not 0 < confidence < 1:
-        raise ValueError(
+        raise SettingError(
             f"got n_resamples={n_resamples}, confidence={confidence}; expected at least 1 and inside (0, 1)"
         )
     names, groups = np.unique(micrograph_ids, return_inverse=True)

@@ -17,11 +17,10 @@ import numpy as np
 import torch
 
 from adaptive_scan.acquisition import Acquisition, Instrument
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import Contender, measure
-from adaptive_scan.evaluation.statistics import bootstrap_ratio
 from adaptive_scan.generators import Completer, complete
 from adaptive_scan.generators.distance import distance_to_measured
-from adaptive_scan.generators.precision import INPUT_BITS, quantise
 from adaptive_scan.micrographs import blur_target
 from adaptive_scan.scans import ScanGeometry, partial_scans
 
@@ -220,7 +219,7 @@ class SystematicErrors:
 
     def _require_some(self) -> None:
         if not self.n_pictures:
-            raise ValueError("errors hold no picture; expected at least one")
+            raise SettingError("errors hold no picture; expected at least one")
 
 
 def _curve(sums: np.ndarray, counts: np.ndarray, rng: np.random.Generator, n_resamples: int) -> ErrorCurve:
@@ -278,27 +277,24 @@ def resampled_rmse(
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured together: a scan, a completer, and the bits of the values that it gets.
+    """What is measured together: a scan and a completer.
 
     Attributes:
         scan: Name of the scan.
         completer: Name of the completer.
-        input_bits: One of `adaptive_scan.generators.precision.INPUT_BITS`.
 
     Example:
-        >>> Measured("spiral", "linear", 8).label
-        'spiral, linear, 8 bit'
+        >>> Measured("spiral", "linear").label
+        'spiral, linear'
     """
 
     scan: str
     completer: str
-    input_bits: int = 32
 
     @property
     def label(self) -> str:
         """What figures and tables call it."""
-        bits = "" if self.input_bits == INPUT_BITS[0] else f", {self.input_bits} bit"
-        return f"{self.scan}, {self.completer}{bits}"
+        return f"{self.scan}, {self.completer}"
 
 
 def measure_errors(
@@ -307,7 +303,6 @@ def measure_errors(
     completers: Mapping[str, Completer],
     geometry: ScanGeometry,
     *,
-    input_bits: Sequence[int] = (32,),
     blur_targets: bool = True,
     acquisition: Instrument | Acquisition | str | None = None,
     seed: int = 0,
@@ -319,13 +314,12 @@ def measure_errors(
         contenders: The scans.
         completers: By name; networks run in evaluation mode, where they are.
         geometry: Fixes field and dose.
-        input_bits: Bits of the values that completers get.
         blur_targets: Whether targets are the crops after the 5x5 Gaussian.
         acquisition: The instrument that all scans go through, or a preset's name; None is the ideal one.
         seed: Of random scans and of the instrument.
 
     Returns:
-        Sums by scan, completer and bits, in that order.
+        Sums by scan and completer, in that order.
 
     Raises:
         ValueError: If a scan has another dose than the geometry, or a completion another shape than its target or
@@ -341,7 +335,7 @@ def measure_errors(
         >>> {key.label: errors.rmse for key, errors in found.items()}
         {'spiral, nearest': 0.0}
     """
-    keys = [Measured(scan.name, name, bits) for scan in contenders for name in completers for bits in input_bits]
+    keys = [Measured(scan.name, name) for scan in contenders for name in completers]
     found = {key: SystematicErrors(geometry.image_size) for key in keys}
     first = 0
     for crops, groups in batches:
@@ -350,10 +344,8 @@ def measure_errors(
             positions, values = measure(scan, crops, geometry, first_crop=first, acquisition=acquisition, seed=seed)
             partial = partial_scans(values, positions, geometry.image_size)
             for name, completer in completers.items():
-                for bits in input_bits:
-                    scans = partial if bits == 32 else quantise(torch.from_numpy(partial), bits).numpy()
-                    completions = complete(completer, scans, name=name)[:, 0]
-                    found[Measured(scan.name, name, bits)].add(completions, targets, partial[:, 1], groups)
+                completions = complete(completer, partial, name=name)[:, 0]
+                found[Measured(scan.name, name)].add(completions, targets, partial[:, 1], groups)
         first += len(crops)
     return found
 
@@ -393,31 +385,3 @@ def _curve_values(curve: ErrorCurve) -> dict[str, list[Any]]:
         name: [None if np.isnan(value) else value for value in values.tolist()]
         for name, values in curve._asdict().items()
     }
-
-
-def price_of_bits(
-    found: Mapping[Measured, SystematicErrors], rng: np.random.Generator, *, confidence: float = 0.95
-) -> dict[Measured, tuple[float, tuple[float, float] | None]]:
-    """How much larger the RMSE is than with 32-bit input, as a share of it: RMSE / RMSE(32 bit) - 1.
-
-    Args:
-        found: What :func:`measure_errors` returned.
-        rng: Draws the resamples of the intervals.
-        confidence: Nominal coverage of the intervals.
-
-    Returns:
-        The price of every entry with fewer bits that has one with 32 beside it, and its paired bootstrap interval over
-        groups, or None with a single group. Where the RMSE with 32 bits is 0, there is no entry.
-    """
-    prices: dict[Measured, tuple[float, tuple[float, float] | None]] = {}
-    for key, errors in found.items():
-        reference = found.get(Measured(key.scan, key.completer, 32))
-        if key.input_bits == 32 or reference is None or reference.rmse == 0:
-            continue
-        sums, _ = errors.group_sums
-        ratio = bootstrap_ratio(
-            sums, reference.group_sums[0], np.arange(len(sums)), rng, n_resamples=N_RESAMPLES, confidence=confidence
-        )
-        interval = None if ratio is None else (math.sqrt(ratio[0]) - 1.0, math.sqrt(ratio[1]) - 1.0)
-        prices[key] = (errors.rmse / reference.rmse - 1.0, interval)
-    return prices

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage, optimize, sparse, spatial
 from skimage.filters import threshold_otsu
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import normalise
 from adaptive_scan.specimens.imaging import ImagingSettings, record
 from adaptive_scan.specimens.recipes import ATOMIC_FAMILIES, SPECIMEN_FAMILIES, make_specimen
@@ -244,7 +245,7 @@ def specimen_crops(
     """
     chosen = list(SPECIMEN_FAMILIES if families is None else families)
     if n_crops < 0 or not chosen:
-        raise ValueError(f"got {n_crops} crops of {len(chosen)} families; expected at least 0 of at least 1")
+        raise SettingError(f"got {n_crops} crops of {len(chosen)} families; expected at least 0 of at least 1")
     names = [chosen[k] for k in rng.integers(len(chosen), size=n_crops)]
     pictures = np.empty((n_crops, size, size), np.float32)
     truths = []

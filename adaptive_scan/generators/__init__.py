@@ -21,7 +21,6 @@ from adaptive_scan.generators.completers import (
 )
 from adaptive_scan.generators.completion import complete
 from adaptive_scan.generators.coverage import TrackedPriorities, given_priorities
-from adaptive_scan.generators.deconvolution import deconvolution_residuals, deconvolve
 from adaptive_scan.generators.detail_losses import (
     DetailLosses,
     fourier_loss,
@@ -46,7 +45,6 @@ from adaptive_scan.generators.networks import GENERATORS, MaskAwareGenerator, Re
 from adaptive_scan.generators.noise_levels import NoiseLevelPredictors
 from adaptive_scan.generators.normalisation import freeze_normalisation, initialise_from_data
 from adaptive_scan.generators.partial_stem import AuxiliaryTrainer, TwoStageGenerator
-from adaptive_scan.generators.precision import QuantisedInput, quantise
 from adaptive_scan.generators.supersampling import SupersamplingGenerator
 from adaptive_scan.generators.tiles import TiledCompleter
 from adaptive_scan.generators.training import (
@@ -96,7 +94,6 @@ __all__ = [
     "NearestCompleter",
     "NoiseLevelPredictors",
     "Processes",
-    "QuantisedInput",
     "ResidualGenerator",
     "SupersamplingGenerator",
     "ThinPlateSplineCompleter",
@@ -114,8 +111,6 @@ __all__ = [
     "blur_targets",
     "complete",
     "completion_loss",
-    "deconvolution_residuals",
-    "deconvolve",
     "discriminator_losses",
     "distance_to_measured",
     "draw_positions",
@@ -138,7 +133,6 @@ __all__ = [
     "nearest_infill",
     "nearest_measured",
     "pull_push_infill",
-    "quantise",
     "random_headings",
     "read_generator_header",
     "replace_known",

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaptive_scan.errors import SettingError
+
 Example = tuple[Tensor, ...]
 
 
@@ -100,11 +102,11 @@ class ExperienceReplay:
 
     def __init__(self, size: int = 50, *, top_share: float = 0.2, chance: float = 0.2) -> None:
         if size < 1:
-            raise ValueError(f"size: got {size}; expected at least 1")
+            raise SettingError(f"size: got {size}; expected at least 1")
         if not 0 < top_share <= 1:
-            raise ValueError(f"top_share: got {top_share}; expected more than 0 and at most 1")
+            raise SettingError(f"top_share: got {top_share}; expected more than 0 and at most 1")
         if not 0 <= chance < 1:
-            raise ValueError(f"chance: got {chance}; expected 0 or more, and less than 1")
+            raise SettingError(f"chance: got {chance}; expected 0 or more, and less than 1")
         self.size = size
         self.top_share = top_share
         self.chance = chance

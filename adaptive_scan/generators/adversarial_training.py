@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_scan.acquisition import Acquisition, Instrument
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.adversarial import (
     Example,
     ExperienceReplay,
@@ -93,15 +94,17 @@ class AdversarialSettings:
     def __post_init__(self) -> None:
         for name in ("adversarial_weight", "auxiliary_weight"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected 0 or more")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected 0 or more")
         for name in ("auxiliary_learning_rate_factor", "discriminator_width"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected more than 0")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected more than 0")
         rate = self.discriminator_learning_rate
         if rate is not None and not 0 < rate < math.inf:
-            raise ValueError(f"discriminator_learning_rate: got {rate}; expected more than 0, or None")
+            raise SettingError(f"discriminator_learning_rate: got {rate}; expected more than 0, or None")
         if self.discriminators_see not in ("completed", "measured"):
-            raise ValueError(f"discriminators_see: got {self.discriminators_see!r}; expected 'completed' or 'measured'")
+            raise SettingError(
+                f"discriminators_see: got {self.discriminators_see!r}; expected 'completed' or 'measured'"
+            )
         self.make_replay()
 
     def make_replay(self) -> ExperienceReplay:

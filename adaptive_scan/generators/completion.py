@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.completers import Completer
 
 Pictures = TypeVar("Pictures", np.ndarray, Tensor)
@@ -31,7 +32,7 @@ def complete(
         ``partial_scans``.
 
     Raises:
-        ValueError: If a completion has another shape or is not finite.
+        SettingError: If a completion has another shape or is not finite.
 
     Example:
         >>> from adaptive_scan.generators import make_completer
@@ -78,6 +79,6 @@ def device_of(completer: object) -> torch.device:
 def _check(completions: Tensor, expected: tuple[int, ...], name: str | None) -> None:
     who = "completer" if name is None else f"completer {name!r}"
     if tuple(completions.shape) != expected:
-        raise ValueError(f"{who}: got completions {tuple(completions.shape)}; expected {expected}")
+        raise SettingError(f"{who}: got completions {tuple(completions.shape)}; expected {expected}")
     if not bool(torch.isfinite(completions).all()):
-        raise ValueError(f"{who}: got completions that are not finite; expected finite ones")
+        raise SettingError(f"{who}: got completions that are not finite; expected finite ones")

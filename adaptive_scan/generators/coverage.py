@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
+
 _POLYNOMIAL = (0.002211, -0.037887, 0.289451)
 _LEAST, _MOST = 1.0 / 100.0, 1.0 / 16.0  # the coverages that the polynomial was fitted to
 
@@ -49,7 +51,7 @@ def given_priorities(coverages: Sequence[float]) -> np.ndarray:
         array([0.687, 1.313])
     """
     if not len(coverages):
-        raise ValueError("coverages holds nothing; expected at least one")
+        raise SettingError("coverages holds nothing; expected at least one")
     raw = np.array([fitted_error(coverage) for coverage in coverages])
     return raw / raw.mean()
 

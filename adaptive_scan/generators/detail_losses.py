@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adaptive_scan.errors import SettingError
+
 WHITENING_WINDOWS = (2, 4, 8, 16)  # [px]
 FOURIER_POWER = 0.125
 _SMALLEST_VARIANCE = 1e-12  # below it a picture is uniform, and the slope of its standard deviation is taken as 0
@@ -74,7 +76,7 @@ def local_whitening(pictures: Tensor, window: int, *, smallest_deviation: float 
     before = window // 2
     size = min(pictures.shape[-2:])
     if window < 2 or before >= size:
-        raise ValueError(f"window: got {window} px; expected 2 to {2 * size - 1} px for pictures of side {size} px")
+        raise SettingError(f"window: got {window} px; expected 2 to {2 * size - 1} px for pictures of side {size} px")
     after = window - 1 - before
     # moments about the picture's mean, so that a bright picture keeps its small variances
     centred = pictures - pictures.mean(dim=(-2, -1), keepdim=True)
@@ -151,7 +153,7 @@ def fourier_loss(
         tensor([0.0625])
     """
     if not 0 < power <= 2:
-        raise ValueError(f"power: got {power}; expected more than 0 and at most 2")
+        raise SettingError(f"power: got {power}; expected more than 0 and at most 2")
     spectrum = torch.fft.fft2(completions - targets, norm="ortho")
     squares = spectrum.real.square() + spectrum.imag.square()
     floor = smallest**2
@@ -245,7 +247,7 @@ class DetailLosses:
         for field in fields(self):
             weight = getattr(self, field.name)
             if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"weight of {field.name}: got {weight}; expected a finite number, 0 or more")
+                raise SettingError(f"weight of {field.name}: got {weight}; expected a finite number, 0 or more")
 
     @property
     def active(self) -> bool:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from adaptive_scan.errors import SettingError
+
 _WIDTHS = (64, 128, 256, 512)
 _KERNEL_SIDE = 4
 _LEAK = 0.2
@@ -86,11 +88,11 @@ class Discriminators(nn.Module):
     def __init__(self, *, sizes: Sequence[int] = (70, 140, 280), side: int = 70, width: float = 1.0) -> None:
         super().__init__()
         if not sizes or min(sizes) < 1:
-            raise ValueError(f"sizes: got {tuple(sizes)}; expected sides of crops of at least 1 px")
+            raise SettingError(f"sizes: got {tuple(sizes)}; expected sides of crops of at least 1 px")
         if _side_after(side) < 1:
-            raise ValueError(f"side: got {side} px; expected at least 46")
+            raise SettingError(f"side: got {side} px; expected at least 46")
         if not width > 0:
-            raise ValueError(f"width: got {width}; expected more than 0")
+            raise SettingError(f"width: got {width}; expected more than 0")
         self.config: dict[str, Any] = {"sizes": list(sizes), "side": side, "width": width}
         self.sizes = tuple(sizes)
         self.side = side
@@ -147,7 +149,7 @@ class Discriminators(nn.Module):
             raise ValueError(f"pictures have shape {shape}; expected (n_pictures, 1, S, S)")
         if (generator is None) == (places is None):
             found = "neither" if places is None else "both"
-            raise ValueError(f"got {found} of generator and places; expected one of them")
+            raise SettingError(f"got {found} of generator and places; expected one of them")
         if generator is not None:
             places = self.draw_places(shape[0], shape[2], generator)
         assert places is not None

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.normalisation import SharedBatchNorm2d
 from adaptive_scan.trees import tree_from_bytes, tree_to_bytes
 
@@ -57,7 +58,7 @@ class Processes:
             ValueError: If it cannot.
         """
         if batch_size % self.n_processes:
-            raise ValueError(f"batch_size: got {batch_size}; expected a multiple of the {self.n_processes} processes")
+            raise SettingError(f"batch_size: got {batch_size}; expected a multiple of the {self.n_processes} processes")
 
     def gather(self, own: Tensor) -> Tensor:
         """Put the shares of all processes together in the order of the whole batch.

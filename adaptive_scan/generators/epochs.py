@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import ArrayCrops, CropSource, MicrographCrops
 from adaptive_scan.micrographs.preprocessing import N_SYMMETRIES
 
@@ -39,7 +40,7 @@ class EpochOrder:
             self._samples = np.zeros((len(source), source.id_width), dtype=np.int64)
             self._samples[:, 0] = np.arange(len(source))
         else:
-            raise ValueError(
+            raise SettingError(
                 f"sampling: got 'epochs' with crops from {type(source).__name__}; expected ArrayCrops or "
                 "MicrographCrops"
             )

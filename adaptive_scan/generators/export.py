@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import replacing
 from adaptive_scan.generators.files import GENERATOR_HEADER
 
@@ -50,7 +51,7 @@ def _frozen(network: nn.Module) -> nn.Module:
 def _example(network: nn.Module, image_size: int) -> Tensor:
     stride = getattr(network, "stride", 1)
     if image_size < 1 or image_size % stride:
-        raise ValueError(f"image_size: got {image_size} px; expected a positive multiple of {stride}")
+        raise SettingError(f"image_size: got {image_size} px; expected a positive multiple of {stride}")
     return torch.zeros(_N_EXAMPLES, 2, image_size, image_size)
 
 
@@ -170,7 +171,7 @@ def export_onnx(
 
 def _check_suffix(path: str | os.PathLike[str], suffix: str) -> None:
     if Path(path).suffix != suffix:
-        raise ValueError(f"{os.fspath(path)}: got suffix {Path(path).suffix!r}; expected {suffix!r}")
+        raise SettingError(f"{os.fspath(path)}: got suffix {Path(path).suffix!r}; expected {suffix!r}")
 
 
 def _header_text(header: Mapping[str, Any] | None, image_size: int) -> str:

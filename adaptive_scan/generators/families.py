@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, filling_path, polygonal_spiral, static_scan
 
 GEOMETRY_SCANS = ("polygonal_spiral", "filling_path", "random_headings")
@@ -61,7 +62,7 @@ def check_families(families: Sequence[str], paths: Mapping[str, PathMaker] | Non
     unknown = [name for name in families if name not in known]
     if unknown or not families:
         found = repr(unknown[0]) if unknown else "nothing"
-        raise ValueError(f"scans holds {found}; expected some of {', '.join(known)}")
+        raise SettingError(f"scans holds {found}; expected some of {', '.join(known)}")
 
 
 def random_spacings(geometry: ScanGeometry, n_scans: int, rng: np.random.Generator) -> np.ndarray | None:
@@ -319,7 +320,7 @@ def _made(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Positions, and the values where the maker measured."""
     if crops is None:
-        raise ValueError(f"crops: got None with scans {family!r}; expected the crops that they look at")
+        raise SettingError(f"crops: got None with scans {family!r}; expected the crops that they look at")
     made = maker(crops[chosen], rng)
     positions, values = made if isinstance(made, tuple) else (made, None)
     if positions.shape != (len(chosen), n_positions, 2):

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import FileContentError, write_atomically
 from adaptive_scan.generators.networks import GENERATORS
 
@@ -69,7 +70,7 @@ def _kind_of(network: nn.Module) -> str:
     for kind, network_class in GENERATORS.items():
         if type(network) is network_class:
             return kind
-    raise ValueError(f"network: got a {type(network).__name__}; expected one of {', '.join(GENERATORS)}")
+    raise SettingError(f"network: got a {type(network).__name__}; expected one of {', '.join(GENERATORS)}")
 
 
 def save_generator(

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.interpolate import CubicHermiteSpline, make_interp_spline
 from torch import Tensor
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.by_mask import complete_by_mask
 
 _LANCZOS_LOBES = 3
@@ -198,7 +199,7 @@ def find_grid(mask: np.ndarray) -> Grid:
         if uneven is not None:
             found = f"pixels that are {_range_text(np.diff(columns[uneven]))} px apart in row {rows[uneven]}"
     if found is not None:
-        raise ValueError(
+        raise SettingError(
             f"mask: got one of {int(mask.sum())} pixels with {found}; expected a grid, even to 1 px in rows and columns"
         )
     return Grid(rows, columns)
@@ -235,7 +236,7 @@ class GridCompleter:
 
     def __init__(self, method: str) -> None:
         if method not in GRID_WEIGHTS:
-            raise ValueError(f"grid method: got {method!r}; expected one of {', '.join(GRID_WEIGHTS)}")
+            raise SettingError(f"grid method: got {method!r}; expected one of {', '.join(GRID_WEIGHTS)}")
         self.method = method
 
     def __call__(self, partial_scans: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.by_mask import complete_by_mask, on_one_line
 from adaptive_scan.generators.distance import nearest_infill
 from adaptive_scan.generators.infill import pull_push_infill
@@ -107,7 +108,7 @@ class TotalVariationCompleter:
 
     def __init__(self, n_iterations: int = 500) -> None:
         if n_iterations < 1:
-            raise ValueError(f"n_iterations: got {n_iterations!r}; expected at least 1")
+            raise SettingError(f"n_iterations: got {n_iterations!r}; expected at least 1")
         self.n_iterations = n_iterations
 
     @torch.no_grad()

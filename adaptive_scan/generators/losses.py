@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import gaussian_kernel
 
 LOSS_SCALE = 10.0  # the unit E of the adaptive-scan paper
@@ -73,7 +74,7 @@ class AlrcState:
 
     def __post_init__(self) -> None:
         if not self.mu2 >= self.mu1**2:
-            raise ValueError(f"mu2: got {self.mu2} with mu1 {self.mu1}; expected mu2 >= mu1**2 = {self.mu1**2}")
+            raise SettingError(f"mu2: got {self.mu2} with mu1 {self.mu1}; expected mu2 >= mu1**2 = {self.mu1**2}")
 
     @property
     def standard_deviation(self) -> float:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.checks import check_partial_scans
 from adaptive_scan.generators.distance import distance_to_measured
 from adaptive_scan.generators.infill import pull_push_infill
@@ -69,7 +70,7 @@ class ResidualGenerator(nn.Module):
     def __init__(self, *, width: float = 1.0) -> None:
         super().__init__()
         if not 0 < width < math.inf:
-            raise ValueError(f"width: got {width}; expected a number above 0")
+            raise SettingError(f"width: got {width}; expected a number above 0")
         self.config: dict[str, Any] = {"width": width}
         fine, middle, coarse = (max(round(width * n_channels), 1) for n_channels in (32, 64, 128))
         self.layers = nn.Sequential(
@@ -134,7 +135,7 @@ class UNetGenerator(nn.Module):
     def __init__(self, *, n_channels: int = 32, n_levels: int = 3) -> None:
         super().__init__()
         if n_channels < 1 or n_levels < 1:
-            raise ValueError(f"n_channels: got {n_channels} and n_levels {n_levels}; expected at least 1 of each")
+            raise SettingError(f"n_channels: got {n_channels} and n_levels {n_levels}; expected at least 1 of each")
         self.config: dict[str, Any] = {"n_channels": n_channels, "n_levels": n_levels}
         self.stride = 2**n_levels
         widths = [n_channels * (level + 1) for level in range(n_levels)]

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adaptive_scan.errors import SettingError
+
 
 class NoiseLevelPredictors:
     """Predicts the loss of a scan from the noise of its target, so that losses can be divided by it.
@@ -61,12 +63,12 @@ class NoiseLevelPredictors:
     ) -> None:
         for name, count in (("n_crops", n_crops), ("crop_size", crop_size), ("widths", min(widths, default=0))):
             if count < 1:
-                raise ValueError(f"{name}: got {count}; expected at least 1")
+                raise SettingError(f"{name}: got {count}; expected at least 1")
         for name, number in (("learning_rate", learning_rate), ("floor", floor)):
             if not 0 < number < math.inf:
-                raise ValueError(f"{name}: got {number}; expected more than 0")
+                raise SettingError(f"{name}: got {number}; expected more than 0")
         if not 0 <= decay < 1:
-            raise ValueError(f"decay: got {decay}; expected 0 or more, and less than 1")
+            raise SettingError(f"decay: got {decay}; expected 0 or more, and less than 1")
         self.n_crops = n_crops
         self.crop_size = crop_size
         self.decay = decay
@@ -96,7 +98,7 @@ class NoiseLevelPredictors:
             ValueError: If the pictures are smaller than a crop.
         """
         if image_size < self.crop_size:
-            raise ValueError(f"pictures have side {image_size} px; expected at least {self.crop_size}")
+            raise SettingError(f"pictures have side {image_size} px; expected at least {self.crop_size}")
         n_places = image_size - self.crop_size + 1
         return torch.randint(n_places, (n_scans, self.n_crops, 2), generator=generator, device=generator.device)
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from adaptive_scan.errors import SettingError
+
 _DIRECTION_DEVIATION = 0.05  # of the components of v at the start (Ede and Beanland 2020, supplement)
 _SMALLEST = 1e-6  # a channel that is less than this over the whole first batch keeps its scale
 _LEAST_VARIATION = 0.05  # of a channel's root mean square; a flat picture varies less, by its edges and rounding
@@ -113,7 +115,7 @@ class MeanOnlyBatchNorm2d(_Freezable):
     def __init__(self, n_channels: int, *, decay: float = 0.99) -> None:
         super().__init__()
         if not 0 <= decay <= 1:
-            raise ValueError(f"decay: got {decay}; expected a number in [0, 1]")
+            raise SettingError(f"decay: got {decay}; expected a number in [0, 1]")
         self.decay = decay
         self.register_buffer("running_mean", torch.zeros(n_channels))
 

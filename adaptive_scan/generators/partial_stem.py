@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.checks import check_partial_scans
 from adaptive_scan.generators.distance import nearest_infill
 from adaptive_scan.generators.normalisation import NormalisedConvolution
@@ -39,7 +40,7 @@ def half_size(pictures: Tensor) -> Tensor:
 def _scaled(widths: tuple[int, ...], width: float) -> list[int]:
     """Channels of layers when all of them are ``width`` times as wide, at least one each."""
     if not width > 0:
-        raise ValueError(f"width: got {width}; expected more than 0")
+        raise SettingError(f"width: got {width}; expected more than 0")
     return [max(1, round(n_channels * width)) for n_channels in widths]
 
 

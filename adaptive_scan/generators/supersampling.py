@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.checks import check_partial_scans
 from adaptive_scan.generators.distance import nearest_infill
 from adaptive_scan.generators.normalisation import SharedBatchNorm2d
@@ -145,7 +146,7 @@ class SupersamplingGenerator(nn.Module):
     def __init__(self, *, factor: int = 5, width: float = 1.0) -> None:
         super().__init__()
         if factor < 1 or not width > 0:
-            raise ValueError(f"factor: got {factor} and width {width}; expected at least 1 and more than 0")
+            raise SettingError(f"factor: got {factor} and width {width}; expected at least 1 and more than 0")
         self.config: dict[str, Any] = {"factor": factor, "width": width}
         self.factor = factor
         first, second, third = (max(1, round(width * n_channels)) for n_channels in _WIDTHS)

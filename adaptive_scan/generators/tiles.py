@@ -8,6 +8,7 @@ from itertools import islice, product
 import torch
 from torch import Tensor
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.completers import Completer
 
 Span = tuple[int, int, int]
@@ -54,11 +55,11 @@ class TiledCompleter:
             stride = int(getattr(completer, "stride", 1))
         if stride < 1 or n_at_once < 1 or overlap < 0:
             found = f"stride: got {stride}, n_at_once {n_at_once} and overlap {overlap}"
-            raise ValueError(f"{found}; expected at least 1, 1 and 0")
+            raise SettingError(f"{found}; expected at least 1, 1 and 0")
         if tile < 1 or tile % stride:
-            raise ValueError(f"tile: got {tile} px; expected a positive multiple of {stride}")
+            raise SettingError(f"tile: got {tile} px; expected a positive multiple of {stride}")
         if tile - 2 * overlap < stride:
-            raise ValueError(f"tile: got {tile} px; expected at least 2 overlap + stride = {2 * overlap + stride}")
+            raise SettingError(f"tile: got {tile} px; expected at least 2 overlap + stride = {2 * overlap + stride}")
         self.completer = completer
         self.tile = tile
         self.overlap = overlap

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
 from adaptive_scan.acquisition.instrument import Memoryless
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.adversarial import replace_known
 from adaptive_scan.generators.augment import N_SYMMETRIES, apply_symmetries
 from adaptive_scan.generators.averaging import averaged_copy, move_average, warm_decay
@@ -92,7 +93,7 @@ def make_generator(kind: str, *, seed: int, **config: Any) -> nn.Module:
         True
     """
     if kind not in GENERATORS:
-        raise ValueError(f"generator: got {kind!r}; expected one of {', '.join(GENERATORS)}")
+        raise SettingError(f"generator: got {kind!r}; expected one of {', '.join(GENERATORS)}")
     with torch.random.fork_rng(devices=[]):  # initialisers of torch.nn draw from the global state only
         torch.manual_seed(seed)
         return GENERATORS[kind](**config)
@@ -233,15 +234,17 @@ class GeneratorTrainer:
         processes: Processes = ALONE,
     ) -> None:
         if crops.crop_size != geometry.image_size:
-            raise ValueError(f"crops have side {crops.crop_size} px; expected the geometry's {geometry.image_size}")
+            raise SettingError(f"crops have side {crops.crop_size} px; expected the geometry's {geometry.image_size}")
         stride = getattr(network, "stride", 1)
         if geometry.image_size % stride:
-            raise ValueError(f"image_size: got {geometry.image_size} px; expected a multiple of {stride}")
+            raise SettingError(f"image_size: got {geometry.image_size} px; expected a multiple of {stride}")
         self.paths = {name: make for name, make in (paths or {}).items() if name in settings.scans}
         check_families(settings.scans, self.paths)
         processes.check_batch_size(settings.batch_size)
         if settings.adversarial_share and type(self) is GeneratorTrainer:
-            raise ValueError(f"adversarial_share: got {settings.adversarial_share}; expected 0 for supervised training")
+            raise SettingError(
+                f"adversarial_share: got {settings.adversarial_share}; expected 0 for supervised training"
+            )
         self.device = torch.device(device)
         self.network = network.to(self.device).train()
         if processes.n_processes > 1 or settings.adversarial_share:

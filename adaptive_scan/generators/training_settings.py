@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.families import check_families, is_adaptive
 from adaptive_scan.generators.losses import LOSS_SCALE, AlrcState
 from adaptive_scan.generators.networks import GENERATORS
@@ -104,19 +105,19 @@ class GeneratorTraining:
         self._check_names()
         for name in ("n_updates", "batch_size", "learning_rate", "loss_scale", "adversarial_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected more than 0")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected more than 0")
         for name in ("final_learning_rate", "weight_decay", "warm_up", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected 0 or more")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected 0 or more")
         shares = ("beta1", "final_beta1", "adversarial_beta1", "ema_decay", "priority_decay", "adversarial_share")
         for name in shares:
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected 0 or more, and less than 1")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected 0 or more, and less than 1")
         for coverage in self.coverages:
             if not 0 < coverage <= 1:
-                raise ValueError(f"coverages holds {coverage}; expected numbers above 0 and at most 1")
+                raise SettingError(f"coverages holds {coverage}; expected numbers above 0 and at most 1")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm: got {self.max_grad_norm}; expected more than 0, or None")
+            raise SettingError(f"max_grad_norm: got {self.max_grad_norm}; expected more than 0, or None")
         AlrcState(self.alrc_mu1, self.alrc_mu2)
 
     def _check_names(self) -> None:
@@ -128,11 +129,11 @@ class GeneratorTraining:
             "precision": ("float32", "bfloat16"),
         }
         if self.generator not in GENERATORS:
-            raise ValueError(f"generator: got {self.generator!r}; expected one of {', '.join(GENERATORS)}")
+            raise SettingError(f"generator: got {self.generator!r}; expected one of {', '.join(GENERATORS)}")
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 *most, last = (repr(choice) for choice in known)
-                raise ValueError(f"{name}: got {getattr(self, name)!r}; expected {', '.join(most)} or {last}")
+                raise SettingError(f"{name}: got {getattr(self, name)!r}; expected {', '.join(most)} or {last}")
         # The paths of adaptive families are not settings: the trainer is given them, and checks that it is.
         plain = [name for name in self.scans if not is_adaptive(name)]
         if plain or not self.scans:

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.completers import Completer
 from adaptive_scan.generators.distance import distance_to_measured
 from adaptive_scan.generators.files import FORMAT_VERSION, GeneratorFileError, _read, _write
@@ -71,7 +72,7 @@ class ErrorHead(nn.Module):
     def __init__(self, *, n_channels: int = 16) -> None:
         super().__init__()
         if n_channels < 1:
-            raise ValueError(f"n_channels: got {n_channels}; expected at least 1")
+            raise SettingError(f"n_channels: got {n_channels}; expected at least 1")
         self.config: dict[str, Any] = {"n_channels": n_channels}
         self.fine = nn.Conv2d(4 * _N_SEEN, n_channels, 3, padding=1)
         self.down = nn.Conv2d(n_channels, 2 * n_channels, 2, stride=2)
@@ -200,11 +201,11 @@ class ErrorTraining:
     def __post_init__(self) -> None:
         for name in ("n_updates", "learning_rate", "n_channels"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected more than 0")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected more than 0")
         if not 0.0 <= self.beta <= 1.0:
-            raise ValueError(f"beta: got {self.beta}; expected between 0 and 1")
+            raise SettingError(f"beta: got {self.beta}; expected between 0 and 1")
         if self.seed < 0:
-            raise ValueError(f"seed: got {self.seed}; expected 0 or more")
+            raise SettingError(f"seed: got {self.seed}; expected 0 or more")
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of an update, after ``step`` others."""
@@ -293,7 +294,7 @@ class PredictingCompleter(nn.Module):
     def __init__(self, scale: float) -> None:
         super().__init__()
         if not 0.0 < scale < math.inf:
-            raise ValueError(f"scale: got {scale}; expected a positive, finite factor")
+            raise SettingError(f"scale: got {scale}; expected a positive, finite factor")
         self.scale = float(scale)
 
     def with_error(self, partial_scans: Tensor) -> tuple[Tensor, Tensor]:
@@ -398,7 +399,7 @@ class EnsembleCompleter(PredictingCompleter):
     def __init__(self, completers: Sequence[Completer], scale: float = 1.0) -> None:
         super().__init__(scale)
         if len(completers) < 2:
-            raise ValueError(f"completers: got {len(completers)}; expected at least 2, whose deviation is the error")
+            raise SettingError(f"completers: got {len(completers)}; expected at least 2, whose deviation is the error")
         self.completers = tuple(completers)
         # Those that are networks move between devices and modes with the ensemble.
         self.networks = nn.ModuleList(member for member in completers if isinstance(member, nn.Module))
@@ -449,7 +450,7 @@ def fit_scale(predicted_rmse: Tensor, rmse: Tensor) -> float:
     predicted, true = (float(errors.double().square().sum()) for errors in (predicted_rmse, rmse))
     if not (0.0 < predicted < math.inf and 0.0 < true < math.inf):
         found = f"{predicted} and {true}"
-        raise ValueError(f"predicted and true square errors sum up to {found}; expected positive, finite sums")
+        raise SettingError(f"predicted and true square errors sum up to {found}; expected positive, finite sums")
     return math.sqrt(true / predicted)
 
 

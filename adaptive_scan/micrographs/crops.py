@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs.dataset import MicrographDataset
 from adaptive_scan.micrographs.errors import MicrographError
 from adaptive_scan.micrographs.preprocessing import (
@@ -72,7 +73,7 @@ class ArrayCrops:
             raise ValueError(f"crops: got {bank.dtype} of shape {bank.shape}; expected real numbers (M, S, S)")
         self.crops = normalise_crops(bank) if normalise else np.array(bank, dtype=np.float32, order="C")
         if not normalise and not (np.abs(self.crops).max() <= 1.0):
-            raise ValueError("crops have values outside [-1, 1]; expected them inside, or normalise=True")
+            raise SettingError("crops have values outside [-1, 1]; expected them inside, or normalise=True")
         self.symmetries = symmetries
         self.crop_size = int(bank.shape[1])
         self.id_width = 2 if symmetries else 1
@@ -110,7 +111,7 @@ class ArrayCrops:
         ids = _checked_ids(ids, self.id_width)
         indices = ids[:, 0]
         if len(ids) and not 0 <= indices.min() <= indices.max() < len(self.crops):
-            raise ValueError(f"crop indices from {indices.min()} to {indices.max()}; expected 0 to {len(self) - 1}")
+            raise SettingError(f"crop indices from {indices.min()} to {indices.max()}; expected 0 to {len(self) - 1}")
         taken = self.crops[indices]
         return apply_symmetry(taken, ids[:, 1]) if self.symmetries else taken
 
@@ -150,7 +151,7 @@ class MicrographCrops:
         self, dataset: MicrographDataset, crop_size: int, *, downsample: int = 1, symmetries: bool = True
     ) -> None:
         if crop_size < 1 or downsample < 1:
-            raise ValueError(f"crop_size {crop_size!r} and downsample {downsample!r}; expected both at least 1")
+            raise SettingError(f"crop_size {crop_size!r} and downsample {downsample!r}; expected both at least 1")
         self.dataset = dataset
         self.crop_size = crop_size
         self.downsample = downsample
@@ -226,7 +227,7 @@ class MicrographCrops:
             MicrographError: If the dataset skips bad files and all turned out bad.
         """
         if max_per_micrograph is not None and max_per_micrograph < 1:
-            raise ValueError(f"max_per_micrograph: got {max_per_micrograph!r}; expected at least 1 or None")
+            raise SettingError(f"max_per_micrograph: got {max_per_micrograph!r}; expected at least 1 or None")
         readable = [number for number in self.candidates if self._is_usable(int(number))]
         if not readable:
             raise self._all_bad()
@@ -291,7 +292,7 @@ def materialise(source: CropSource, n_crops: int, rng: np.random.Generator) -> A
         10
     """
     if n_crops < 1:
-        raise ValueError(f"n_crops: got {n_crops!r}; expected at least 1")
+        raise SettingError(f"n_crops: got {n_crops!r}; expected at least 1")
     ids = source.draw(n_crops, rng)
     bank = np.empty((n_crops, source.crop_size, source.crop_size), dtype=np.float32)
     by_first = np.argsort(ids[:, 0], kind="stable")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs.border import Plane
 from adaptive_scan.micrographs.cache import PictureCache
 from adaptive_scan.micrographs.errors import MicrographError
@@ -102,10 +103,10 @@ class MicrographDataset:
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         if crop_size is not None and crop_size < 1:
-            raise ValueError(f"crop_size: got {crop_size!r} px; expected at least 1")
+            raise SettingError(f"crop_size: got {crop_size!r} px; expected at least 1")
         given = [path_or_paths] if isinstance(path_or_paths, str | Path) else list(path_or_paths)
         if not given:
-            raise ValueError("no path of micrographs was given; expected at least one")
+            raise SettingError("no path of micrographs was given; expected at least one")
         roots = [Path(path) for path in given]
         self.skip_bad = skip_bad
         self.skipped: list[MicrographError] = []

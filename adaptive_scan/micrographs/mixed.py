@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs.crops import CropSource
 
 
@@ -34,10 +35,10 @@ class MixedCrops:
     def __init__(self, sources: Sequence[CropSource], *, shares: Sequence[float] | None = None) -> None:
         sides = sorted({source.crop_size for source in sources})
         if len(sides) != 1:
-            raise ValueError(f"sources have sides {sides} px; expected at least one source, and all of one side")
+            raise SettingError(f"sources have sides {sides} px; expected at least one source, and all of one side")
         weights = np.ones(len(sources)) if shares is None else np.array(shares, dtype=np.float64)
         if weights.shape != (len(sources),) or not np.all((weights > 0) & np.isfinite(weights)):
-            raise ValueError(f"shares: got {shares}; expected {len(sources)} positive numbers, one for each source")
+            raise SettingError(f"shares: got {shares}; expected {len(sources)} positive numbers, one for each source")
         self.sources = tuple(sources)
         self.shares = weights / weights.sum()
         self.crop_size = sides[0]
@@ -74,7 +75,7 @@ class MixedCrops:
         """
         unknown = ids[(ids[:, 0] < 0) | (ids[:, 0] >= len(self.sources)), 0]
         if len(unknown):
-            raise ValueError(f"ids name source {unknown[0]}; expected 0 to {len(self.sources) - 1}")
+            raise SettingError(f"ids name source {unknown[0]}; expected 0 to {len(self.sources) - 1}")
         crops = np.empty((len(ids), self.crop_size, self.crop_size), dtype=np.float32)
         for number, source in enumerate(self.sources):
             own = np.flatnonzero(ids[:, 0] == number)

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from adaptive_scan.errors import SettingError
+
 UNIFORM_RANGE = 1e-6
 """A crop whose values span less than this is uniform."""
 
@@ -74,9 +76,9 @@ def gaussian_kernel(size: int = 5, sigma: float = 2.5) -> np.ndarray:
         [0.1689, 0.2148, 0.2326, 0.2148, 0.1689]
     """
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"kernel size: got {size!r} px; expected an odd number of at least 1")
+        raise SettingError(f"kernel size: got {size!r} px; expected an odd number of at least 1")
     if not sigma > 0:
-        raise ValueError(f"sigma: got {sigma!r} px; expected a number above 0")
+        raise SettingError(f"sigma: got {sigma!r} px; expected a number above 0")
     offsets = np.arange(size) - size // 2
     taps = np.exp(-0.5 * (offsets / sigma) ** 2)
     return (taps / taps.sum()).astype(np.float32)
@@ -134,7 +136,7 @@ def area_downsample(picture: ArrayLike, factor: int) -> np.ndarray:
     values = np.asarray(picture)
     height, width = values.shape[-2:]
     if not 1 <= factor <= min(height, width):
-        raise ValueError(f"downsampling factor: got {factor!r}; expected 1 to {min(height, width)}, the shorter side")
+        raise SettingError(f"downsampling factor: got {factor!r}; expected 1 to {min(height, width)}, the shorter side")
     n_rows, n_columns = height // factor, width // factor
     trimmed = values[..., : n_rows * factor, : n_columns * factor]
     blocks = trimmed.reshape(*values.shape[:-2], n_rows, factor, n_columns, factor)
@@ -165,7 +167,7 @@ def apply_symmetry(crops: np.ndarray, symmetry: int | np.ndarray) -> np.ndarray:
     """
     numbers = np.asarray(symmetry)
     if numbers.size and (numbers.min() < 0 or numbers.max() >= N_SYMMETRIES):
-        raise ValueError(f"symmetries range over {numbers.min()} to {numbers.max()}; expected 0 to 7")
+        raise SettingError(f"symmetries range over {numbers.min()} to {numbers.max()}; expected 0 to 7")
     if crops.ndim < 2 or crops.shape[-1] != crops.shape[-2]:
         raise ValueError(f"crops have shape {crops.shape}; expected two equal last sides")
     if numbers.ndim == 0:

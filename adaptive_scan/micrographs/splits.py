@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs.errors import MicrographError
 
 MANIFEST_NAME = "manifest.csv"
@@ -41,10 +42,10 @@ def split_groups(
     """
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.ndim != 1 or not (shares > 0).all() or abs(shares.sum() - 1.0) > 1e-6:
-        raise ValueError(f"fractions: got {tuple(fractions)}; expected positive numbers with a sum of 1")
+        raise SettingError(f"fractions: got {tuple(fractions)}; expected positive numbers with a sum of 1")
     names = np.array(sorted(set(groups)), dtype=object)
     if len(names) < len(shares):
-        raise ValueError(
+        raise SettingError(
             f"{len(names)} group(s) of micrographs for {len(shares)} parts; expected at least one group per part"
         )
     order = np.random.default_rng(seed).permutation(len(names))

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.calibration import (
     N_BINS,
     ErrorSample,
@@ -51,7 +52,7 @@ def calibration_figure(samples: Mapping[str, ErrorSample], rng: np.random.Genera
         4
     """
     if not samples:
-        raise ValueError("samples: got empty; expected at least one")
+        raise SettingError("samples: got empty; expected at least one")
     last = list(samples.values())[-1]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")

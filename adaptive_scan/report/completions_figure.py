@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from adaptive_scan.evaluation.realism import power_spectra
+from adaptive_scan.errors import SettingError
+from adaptive_scan.evaluation.spectra import power_spectra
 
 _STYLE: Any = {"font.size": 7.0, "axes.linewidth": 0.5, "xtick.major.size": 2.0, "ytick.major.size": 2.0}
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -50,7 +51,7 @@ def completions_figure(
         9
     """
     if not len(crops) or not completions:
-        raise ValueError(f"got {len(crops)} crops and {len(completions)} completers; expected at least one of each")
+        raise SettingError(f"got {len(crops)} crops and {len(completions)} completers; expected at least one of each")
     n_rows = min(n_rows, len(crops))
     chosen = np.unique(np.linspace(0, len(crops) - 1, n_rows).round().astype(int))
     shown = dict(list(completions.items())[:_MOST_COMPLETERS])

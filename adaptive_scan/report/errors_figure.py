@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.systematic_errors import HISTOGRAM_EDGES
 
 _STYLE: Any = {"font.size": 7.0, "axes.linewidth": 0.5, "xtick.major.size": 2.0, "ytick.major.size": 2.0}
@@ -52,7 +53,7 @@ def errors_figure(maps: Mapping[str, np.ndarray], summaries: Mapping[str, Mappin
         5
     """
     if not maps or list(maps) != list(summaries):
-        raise ValueError(f"sets: got {list(maps)} and {list(summaries)}; expected the same names, at least one")
+        raise SettingError(f"sets: got {list(maps)} and {list(summaries)}; expected the same names, at least one")
     n_rows = math.ceil(len(maps) / _N_COLUMNS)
     sheet, legend = n_rows * (_SIDE + 0.2) + 0.05, _LEGEND_ROW * math.ceil(len(maps) / 3) + 0.05
     with mpl.rc_context(_STYLE):

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_scan.errors import SettingError
+
 DEFAULT_SPACING = math.sqrt(2.0)
 
 
@@ -19,11 +21,11 @@ def check_scan(n_positions: int, image_size: int, spacing: float = DEFAULT_SPACI
             positive number.
     """
     if isinstance(n_positions, bool) or not isinstance(n_positions, int | np.integer) or n_positions < 1:
-        raise ValueError(f"n_positions: got {n_positions!r}; expected a positive number of positions")
+        raise SettingError(f"n_positions: got {n_positions!r}; expected a positive number of positions")
     if isinstance(image_size, bool) or not isinstance(image_size, int | np.integer) or image_size < 2:
-        raise ValueError(f"image_size: got {image_size!r}; expected an integer of at least 2 px")
+        raise SettingError(f"image_size: got {image_size!r}; expected an integer of at least 2 px")
     if not (math.isfinite(spacing) and spacing > 0):
-        raise ValueError(f"spacing: got {spacing!r}; expected a positive number of px")
+        raise SettingError(f"spacing: got {spacing!r}; expected a positive number of px")
 
 
 def inside(positions: NDArray[np.float64], image_size: int) -> NDArray[np.float32]:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from adaptive_scan.errors import SettingError
+
 Spacing = float | tuple[float, float]
 
 _DIAGONAL = math.sqrt(2.0)
@@ -61,7 +63,7 @@ class ScanGeometry:
         if self.start is not None:
             object.__setattr__(self, "start", _checked_start(self.start, self.image_size))
         if not _is_finite_number(self.first_heading):
-            raise ValueError(f"first_heading: got {self.first_heading!r}; expected a finite angle in rad")
+            raise SettingError(f"first_heading: got {self.first_heading!r}; expected a finite angle in rad")
         object.__setattr__(self, "first_heading", float(self.first_heading))
 
     @property
@@ -140,7 +142,7 @@ class ScanGeometry:
         low, high = self.spacing_bounds
         inside = (distances >= low * (1 - _BOUND_TOLERANCE)) & (distances <= high * (1 + _BOUND_TOLERANCE))
         if not inside.all():
-            raise ValueError(f"spacings hold {distances[~inside][0]}; expected numbers in [{low}, {high}] px")
+            raise SettingError(f"spacings hold {distances[~inside][0]}; expected numbers in [{low}, {high}] px")
         return distances
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,7 +171,7 @@ class ScanGeometry:
         """
         known = set(cls.__dataclass_fields__)
         if not known.issuperset(settings):
-            raise ValueError(f"geometry settings: got {sorted(settings)}; expected some of {sorted(known)}")
+            raise SettingError(f"geometry settings: got {sorted(settings)}; expected some of {sorted(known)}")
         return cls(**settings)
 
 
@@ -202,7 +204,7 @@ def _is_finite_number(value: object) -> bool:
 
 def _checked_integer(name: str, value: object, lowest: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < lowest:
-        raise ValueError(f"{name}: got {value!r}; expected an integer of at least {lowest}")
+        raise SettingError(f"{name}: got {value!r}; expected an integer of at least {lowest}")
     return int(value)
 
 
@@ -210,18 +212,18 @@ def _checked_spacing(spacing: object) -> Spacing:
     expected = "expected a positive number of px, or (lowest, highest) with 0 < lowest < highest"
     bounds = spacing if isinstance(spacing, tuple | list) else (spacing,)
     if len(bounds) > 2 or not bounds or not all(_is_finite_number(bound) and bound > 0 for bound in bounds):
-        raise ValueError(f"spacing: got {spacing!r}; {expected}")
+        raise SettingError(f"spacing: got {spacing!r}; {expected}")
     if not isinstance(spacing, tuple | list):
         return float(bounds[0])
     if len(bounds) != 2 or bounds[0] >= bounds[1]:
-        raise ValueError(f"spacing: got {spacing!r}; {expected}")
+        raise SettingError(f"spacing: got {spacing!r}; {expected}")
     return (float(bounds[0]), float(bounds[1]))
 
 
 def _checked_start(start: object, image_size: int) -> tuple[float, float]:
     parts = list(start) if isinstance(start, tuple | list | np.ndarray) else []
     if len(parts) != 2 or not all(_is_finite_number(part) and 0 <= part <= image_size - 1 for part in parts):
-        raise ValueError(f"start: got {start!r}; expected (row, column) inside [0, {image_size - 1}] px")
+        raise SettingError(f"start: got {start!r}; expected (row, column) inside [0, {image_size - 1}] px")
     return (float(parts[0]), float(parts[1]))
 
 

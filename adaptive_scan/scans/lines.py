@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans._polylines import (
     DEFAULT_SPACING,
     along_polyline,
@@ -58,7 +59,7 @@ def serpentine_raster(
     check_scan(n_positions, image_size, spacing)
     check_lines("n_lines", n_lines, margin)
     if not 0.0 <= phase <= 1.0:
-        raise ValueError(f"phase: got {phase!r}; expected a number in [0, 1]")
+        raise SettingError(f"phase: got {phase!r}; expected a number in [0, 1]")
     side = image_size - 1.0
 
     def mismatch(n_lines: int) -> float:
@@ -110,7 +111,7 @@ def jittered_gridlike(
     """
     check_scan(n_positions, image_size, spacing)
     if not (math.isfinite(jitter) and jitter >= 0):
-        raise ValueError(f"jitter: got {jitter!r}; expected a fraction of the pitch, not negative")
+        raise SettingError(f"jitter: got {jitter!r}; expected a fraction of the pitch, not negative")
     n_lines = max(1, min(round(n_positions * spacing / (2 * image_size)), n_positions // 2))
     pitch = image_size / n_lines
     lines = []
@@ -178,9 +179,9 @@ def check_lines(name: str, n_lines: int | None, margin: float = 0.5) -> None:
     """
     is_count = isinstance(n_lines, int | np.integer) and not isinstance(n_lines, bool) and n_lines >= 1
     if n_lines is not None and not is_count:
-        raise ValueError(f"{name}: got {n_lines!r}; expected a positive integer")
+        raise SettingError(f"{name}: got {n_lines!r}; expected a positive integer")
     if not (math.isfinite(margin) and margin >= 0):
-        raise ValueError(f"margin: got {margin!r}; expected a number of pitches, not negative")
+        raise SettingError(f"margin: got {margin!r}; expected a number of pitches, not negative")
 
 
 def random_walk(
@@ -215,7 +216,7 @@ def random_walk(
     """
     check_scan(n_positions, image_size, spacing)
     if not (math.isfinite(persistence) and persistence > 0):
-        raise ValueError(f"persistence: got {persistence!r}; expected a positive fraction of the field")
+        raise SettingError(f"persistence: got {persistence!r}; expected a positive fraction of the field")
     side = image_size - 1.0
     turns = rng.normal(scale=math.sqrt(2.0 * spacing / (persistence * image_size)), size=n_positions - 1)
     headings = rng.uniform(0.0, 2.0 * math.pi) + np.cumsum(turns)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans._polylines import cell_centres, check_scan, inside
 
 # Beyond this ratio of sides a whole grid is less even than rows of slightly different counts.
@@ -101,7 +102,7 @@ def random_points(n_positions: int, image_size: int, rng: np.random.Generator) -
 def _check_pixels(n_positions: int, image_size: int) -> None:
     check_scan(n_positions, image_size)
     if n_positions > image_size * image_size:
-        raise ValueError(
+        raise SettingError(
             f"n_positions: got {n_positions}; expected at most {image_size * image_size}, the pixels of the field"
         )
 

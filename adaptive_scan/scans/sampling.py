@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans import kernels
 
 
@@ -122,7 +123,7 @@ def path_length(positions: ArrayLike) -> NDArray[np.float64]:
 
 def _check_image_size(image_size: int) -> None:
     if image_size < 1:
-        raise ValueError(f"image_size: got {image_size}; expected a positive number of pixels")
+        raise SettingError(f"image_size: got {image_size}; expected a positive number of pixels")
 
 
 def _paths(positions: ArrayLike, n_scans: int | None) -> tuple[NDArray[np.float32], tuple[int, ...]]:

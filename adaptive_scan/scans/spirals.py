@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans._polylines import DEFAULT_SPACING, along_polyline, check_scan, inside
 from adaptive_scan.scans.lines import check_lines
 
@@ -48,7 +49,7 @@ def archimedean_spiral(
     """
     check_scan(n_positions, image_size, spacing)
     if not math.isfinite(phase):
-        raise ValueError(f"phase: got {phase!r}; expected a finite angle in rad")
+        raise SettingError(f"phase: got {phase!r}; expected a finite angle in rad")
     half = (image_size - 1) / 2.0
     scale = _solve_pitch(n_positions * spacing, half, phase) / (2.0 * math.pi)
     first, last = _arcs_inside(scale, half, phase)

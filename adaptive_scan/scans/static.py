@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans._polylines import DEFAULT_SPACING, check_scan
 from adaptive_scan.scans.lines import jittered_gridlike, lissajous, random_walk, serpentine_raster
 from adaptive_scan.scans.points import halton_points, random_points, uniform_grid
@@ -126,13 +127,13 @@ def static_scan(
         [1.5, 1.5]
     """
     if name not in STATIC_SCANS:
-        raise ValueError(f"static scan: got {name!r}; expected one of {sorted(STATIC_SCANS)}")
+        raise SettingError(f"static scan: got {name!r}; expected one of {sorted(STATIC_SCANS)}")
     scan = STATIC_SCANS[name]
     check_scan(n_positions, image_size)
     if not scan.random:
         return _cached_positions(scan, n_positions, image_size).copy()
     if rng is None:
-        raise ValueError(f"rng: got None for the random static scan {name!r}; expected a numpy Generator")
+        raise SettingError(f"rng: got None for the random static scan {name!r}; expected a numpy Generator")
     return scan.function(n_positions, image_size, rng)
 
 

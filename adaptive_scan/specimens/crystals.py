@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.specimens.elements import HEAVIEST, number_of
 from adaptive_scan.specimens.family import log_uniform
 from adaptive_scan.specimens.symmetry import (
@@ -158,7 +159,7 @@ def cell_vectors(lengths: np.ndarray, angles: np.ndarray) -> np.ndarray:
     across = (cosines[0] - cosines[1] * cosines[2]) / sine
     square = 1.0 - cosines[1] ** 2 - across**2
     if square < _FLATTEST:
-        raise ValueError(f"angles: got {angles.tolist()} degrees; expected angles of a cell")
+        raise SettingError(f"angles: got {angles.tolist()} degrees; expected angles of a cell")
     return np.array([[a, 0.0, 0.0], [b * cosines[2], b * sine, 0.0], [c * cosines[1], c * across, c * np.sqrt(square)]])
 
 
@@ -180,7 +181,7 @@ def material(name: str) -> Crystal:
         (8, 5)
     """
     if name not in MATERIALS:
-        raise ValueError(f"name: got {name!r}; expected one of the materials {', '.join(MATERIALS)}")
+        raise SettingError(f"name: got {name!r}; expected one of the materials {', '.join(MATERIALS)}")
     group, cell, sites = MATERIALS[name]
     operations = space_group(group)
     lengths = {1: [cell[0]] * 3, 2: [cell[0], cell[0], cell[-1]], 3: list(cell)}[len(cell)]

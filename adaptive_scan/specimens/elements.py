@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
+
 HEAVIEST = 103
 """Largest atomic number in the tables."""
 
@@ -97,5 +99,5 @@ def number_of(symbol: str) -> int:
         (79, 'Au')
     """
     if symbol not in SYMBOLS:
-        raise ValueError(f"symbol: got {symbol!r}; expected one of the elements H to Lr")
+        raise SettingError(f"symbol: got {symbol!r}; expected one of the elements H to Lr")
     return SYMBOLS.index(symbol) + 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs.preprocessing import normalise
 from adaptive_scan.specimens.family import log_uniform
 
@@ -46,16 +47,18 @@ class ImagingSettings:
 
     def __post_init__(self) -> None:
         if len(self.blurs) != len(self.blur_shares) or abs(sum(self.blur_shares) - 1.0) > 1e-9:
-            raise ValueError(f"blur_shares: got {self.blur_shares}; expected {len(self.blurs)} shares that add up to 1")
+            raise SettingError(
+                f"blur_shares: got {self.blur_shares}; expected {len(self.blurs)} shares that add up to 1"
+            )
         for name in ("inverted_share", "shading_share", "noise_free_share", "quiet_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected a share from 0 to 1")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected a share from 0 to 1")
         for name in ("powers", "quiet_levels", "noise_levels"):
             bounds = getattr(self, name)
             if bounds is not None and not 0.0 < bounds[0] <= bounds[1] < np.inf:
-                raise ValueError(f"{name}: got {bounds}; expected a range of numbers above 0")
+                raise SettingError(f"{name}: got {bounds}; expected a range of numbers above 0")
         if self.lags is not None and not 0.0 <= self.lags[0] <= self.lags[1] < 1.0:
-            raise ValueError(f"lags: got {self.lags}; expected a range from 0 to below 1")
+            raise SettingError(f"lags: got {self.lags}; expected a range from 0 to below 1")
 
 
 DEFAULT_IMAGING = ImagingSettings()

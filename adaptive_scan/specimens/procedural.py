@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.specimens.family import Family
 from adaptive_scan.specimens.grains import grains
 from adaptive_scan.specimens.imaging import DEFAULT_IMAGING, ImagingSettings, record
@@ -61,9 +62,9 @@ def procedural_crops(
     """
     chosen = _checked_families(families)
     if n_crops < 0:
-        raise ValueError(f"n_crops: got {n_crops}; expected at least 0")
+        raise SettingError(f"n_crops: got {n_crops}; expected at least 0")
     if crop_size < SMALLEST_CROP:
-        raise ValueError(f"crop_size: got {crop_size} px; expected at least {SMALLEST_CROP} px")
+        raise SettingError(f"crop_size: got {crop_size} px; expected at least {SMALLEST_CROP} px")
     crops = np.empty((n_crops, crop_size, crop_size), np.float32)
     choices = rng.integers(len(chosen), size=n_crops)
     n_at_once = max(1, _CHUNK_PIXELS // crop_size**2)
@@ -89,5 +90,5 @@ def _checked_families(families: Sequence[str] | str | None) -> list[str]:
     unknown = [name for name in chosen if name not in FAMILIES and name not in SPECIMEN_FAMILIES]
     if unknown or not chosen:
         found = f"unknown families {unknown}" if unknown else "no families"
-        raise ValueError(f"{found}; expected names among {list(FAMILIES)} and {list(SPECIMEN_FAMILIES)}")
+        raise SettingError(f"{found}; expected names among {list(FAMILIES)} and {list(SPECIMEN_FAMILIES)}")
     return chosen

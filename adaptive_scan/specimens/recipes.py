@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.specimens import atomic, extended, objects
 from adaptive_scan.specimens.contrast import random_contrast
 from adaptive_scan.specimens.scenes import checked_size, never_uniform, random_pixel_size
@@ -112,5 +113,5 @@ def make_specimen(family: str, size: int, rng: np.random.Generator, *, pixel_siz
         ((64, 64), 'stacking_fault')
     """
     if family not in SPECIMEN_FAMILIES:
-        raise ValueError(f"family: got {family!r}; expected one of {', '.join(SPECIMEN_FAMILIES)}")
+        raise SettingError(f"family: got {family!r}; expected one of {', '.join(SPECIMEN_FAMILIES)}")
     return SPECIMEN_FAMILIES[family](size, rng, pixel_size=pixel_size)

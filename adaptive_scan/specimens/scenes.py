@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.specimens.amorphous import number_density, random_packing
 from adaptive_scan.specimens.atoms import AtomModel, add_atoms, random_atom_model, reaches
 from adaptive_scan.specimens.contrast import random_contrast
@@ -122,7 +123,7 @@ def checked_size(size: int) -> int:
         16
     """
     if size < SMALLEST_PICTURE:
-        raise ValueError(f"size: got {size} px; expected at least {SMALLEST_PICTURE} px")
+        raise SettingError(f"size: got {size} px; expected at least {SMALLEST_PICTURE} px")
     return size
 
 
@@ -147,7 +148,7 @@ def random_pixel_size(
     """
     if given is not None:
         if not given > 0.0:
-            raise ValueError(f"pixel_size: got {given}; expected a length above 0 Å")
+            raise SettingError(f"pixel_size: got {given}; expected a length above 0 Å")
         return given
     low, high = bounds
     low = min(max(low, least_field / size), high)

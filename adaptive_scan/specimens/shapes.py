@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from adaptive_scan.errors import SettingError
+
 
 class HalfSpaces(NamedTuple):
     """The points ``x`` with ``n_m . x <= d_m`` for all m.
@@ -133,7 +135,7 @@ def wedge(edge: np.ndarray, direction: float, angle: float, height: float, *, si
         [True, False]
     """
     if sides not in ("top", "bottom", "both"):
-        raise ValueError(f"sides: got {sides!r}; expected top, bottom or both")
+        raise SettingError(f"sides: got {sides!r}; expected top, bottom or both")
     ahead = np.array([np.cos(direction), np.sin(direction), 0.0])
     up = np.array([0.0, 0.0, 1.0])
     each = angle / 2.0 if sides == "both" else angle

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.specimens.space_groups import HALL_SYMBOLS
 
 _TWELFTHS = 12  # all translations of all groups are multiples of 1/12 of a cell
@@ -181,7 +182,7 @@ def space_group(number: int) -> Operations:
         48
     """
     if not 1 <= number <= len(HALL_SYMBOLS):
-        raise ValueError(f"number: got {number}; expected a space group from 1 to {len(HALL_SYMBOLS)}")
+        raise SettingError(f"number: got {number}; expected a space group from 1 to {len(HALL_SYMBOLS)}")
     return _read_only(hall_operations(HALL_SYMBOLS[number - 1]))
 
 
@@ -217,7 +218,7 @@ def plane_group(name: str) -> Operations:
         12
     """
     if name not in PLANE_GROUPS:
-        raise ValueError(f"name: got {name!r}; expected one of the plane groups {', '.join(PLANE_GROUPS)}")
+        raise SettingError(f"name: got {name!r}; expected one of the plane groups {', '.join(PLANE_GROUPS)}")
     return _read_only(_closure([_triplet(text) for text in PLANE_GROUPS[name]]))
 
 

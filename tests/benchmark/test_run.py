@@ -159,8 +159,8 @@ def test_all_scans_have_the_same_dose(finished: tuple[Results, Path]) -> None:
 
 
 def test_losses_are_those_of_a_plain_comparison(finished: tuple[Results, Path]) -> None:
-    from adaptive_scan.generators.completers import blurred
     from adaptive_scan.generators import make_completer
+    from adaptive_scan.generators.completers import blurred
 
     _, bank = open_pictures(BENCHMARK)
     for seed in BENCHMARK.seeds:

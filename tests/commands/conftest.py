@@ -8,12 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tifffile
 import torch
 
 from adaptive_scan import commands
+from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,17 +97,6 @@ def start() -> Callable[..., subprocess.Popen[str]]:
     return _start
 
 
-@pytest.fixture
-def complaint(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """The one line on standard error since the last call."""
-
-    def read() -> str:
-        (line,) = capsys.readouterr().err.splitlines()
-        return line
-
-    return read
-
-
 def _results(folder: Path) -> dict[str, bytes]:
     names = ("generator.safetensors", "policy.zip", "comparison.json", "comparison.csv")
     found = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
@@ -123,22 +111,6 @@ def _results(folder: Path) -> dict[str, bytes]:
 def results() -> Callable[[Path], dict[str, bytes]]:
     """What a run must end with to the last bit."""
     return _results
-
-
-def _write_micrographs(folder: Path, n: int = 4, side: int = 64, seed: int = 0) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    rows, columns = np.indices((side, side))
-    for i in range(n):
-        picture = np.sin(rows / (2 + i)) + np.cos(columns / 3.0) + rng.normal(0, 0.1, (side, side))
-        tifffile.imwrite(folder / f"good_{i}.tif", picture.astype(np.float32))
-    return folder
-
-
-@pytest.fixture
-def write_micrographs() -> Callable[..., Path]:
-    """Writes pictures that differ, as float32 TIFF files."""
-    return _write_micrographs
 
 
 @pytest.fixture(scope="session")
@@ -161,6 +133,6 @@ def finished_on_micrographs(tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
     torch.set_num_threads(1)
     place = tmp_path_factory.mktemp("measured")
-    pictures, folder = _write_micrographs(place / "pictures", n=5), place / "run"
+    pictures, folder = write_pictures(place / "pictures", n=5), place / "run"
     train_rdpg(parse_training([*TINY_RUN, "--micrographs", str(pictures), "--out", str(folder)]))
     return folder, pictures

@@ -38,7 +38,7 @@ def test_the_files_hold_the_same_errors_and_the_same_seed_repeats_them(
 ) -> None:
     options = ("--scan", "spiral", "random", "--completer", "nearest", "infill", "--size", 16, "--n-crops", 70)
     for out in ("a", "b"):
-        assert measure_errors(*options, "--input-bits", 32, 8, "--out", tmp_path / out) == 0
+        assert measure_errors(*options, "--out", tmp_path / out) == 0
     assert "written: " in capsys.readouterr().out
     names = ["errors.csv", "errors.json", "errors.npz", "errors.png"]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
@@ -48,24 +48,19 @@ def test_the_files_hold_the_same_errors_and_the_same_seed_repeats_them(
 
     report = json.loads((tmp_path / "a" / "errors.json").read_text())
     assert (report["size"], report["dose"], report["blur"]) == (16, round(0.04 * 256), True)
-    assert [(x["scan"], x["completer"], x["input_bits"]) for x in report["measured"]] == [
-        (scan, completer, bits)
-        for scan in ("spiral", "random")
-        for completer in ("nearest", "infill")
-        for bits in (32, 8)
+    assert [(x["scan"], x["completer"]) for x in report["measured"]] == [
+        (scan, completer) for scan in ("spiral", "random") for completer in ("nearest", "infill")
     ]
     with np.load(tmp_path / "a" / "errors.npz") as maps:
         for entry in report["measured"]:
-            bits = "" if entry["input_bits"] == 32 else ", 8 bit"
-            pixels = maps[f"{entry['scan']}, {entry['completer']}{bits}"]
+            pixels = maps[f"{entry['scan']}, {entry['completer']}"]
             assert np.sqrt(np.mean(pixels**2)) == pytest.approx(entry["rmse"])
             assert entry["n_pictures"] == entry["n_groups"] == 70
             assert entry["interval"][0] < entry["rmse"] < entry["interval"][1]
-            assert (entry["rmse_increase_over_32_bit"] is None) == (entry["input_bits"] == 32)
     text = (tmp_path / "a" / "errors.csv").read_text()
     assert text == errors_csv(report["measured"])
     rows = list(csv.DictReader(text.splitlines()))
-    for quantity, n in (("path", 8 * 70 * 256), ("edge", 8 * 70 * 256), ("histogram", 8 * 70)):
+    for quantity, n in (("path", 4 * 70 * 256), ("edge", 4 * 70 * 256), ("histogram", 4 * 70)):
         assert sum(int(row["n"]) for row in rows if row["quantity"] == quantity) == n
 
 
@@ -150,7 +145,6 @@ def test_a_generator_alone_cannot_say_what_it_was_trained_on(
         (("--scan", "adaptive"), "scan: got 'adaptive' with no run; expected a run, at its own coverage, or one of "),
         (("--completer", "cubic8"), "completer: got 'cubic8'; expected some of nearest, linear"),
         (("--completer", "linear", "linear"), "completer: got 'linear' twice; expected each once"),
-        (("--input-bits", 4), "input_bits: got 4; expected some of 32, 16, 8"),
         (("--coverage", 1.5), "coverage: got 1.5; expected more than 0 and at most 1"),
         (("--size", 0), "size: got 0; expected at least 1"),
         (("--n-crops", 0), "n_crops: got 0; expected at least 1"),
@@ -175,7 +169,7 @@ def test_what_a_run_decides_is_not_decided_beside_it(
 ) -> None:
     run, _ = finished_on_micrographs
     assert measure_errors("--run", run, "--size", 32, "--out", tmp_path / "made") == 2
-    assert complaint() == "error: size: got 32 with a run whose own: got 16; expected that one or none"
+    assert complaint() == "error: size: got 32 with a run whose own is 16; expected that one or none"
     (tmp_path / "note.txt").write_text("mine")
     assert measure_errors("--out", tmp_path) == 2
     assert complaint() == f"error: {tmp_path}: got something there already; expected a new or empty folder"

@@ -14,17 +14,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from adaptive_scan.evaluation import Contender, static_contenders
+from adaptive_scan.evaluation import static_contenders
 from adaptive_scan.evaluation.statistics import bootstrap_ratio
 from adaptive_scan.evaluation.systematic_errors import (
     HISTOGRAM_EDGES,
     Crops,
-    Measured,
     SystematicErrors,
     edge_bins,
     measure_errors,
     path_bins,
-    price_of_bits,
     resampled_rmse,
     summary,
 )
@@ -146,37 +144,6 @@ def test_distances_that_few_groups_have_get_no_interval() -> None:
     low, high = resampled_rmse(sums, counts, np.random.default_rng(0))
     assert np.isfinite([low[0], high[0]]).all()
     assert np.isnan([low[1], high[1]]).all()
-
-
-def test_price_of_bits_is_the_ratio_of_errors_to_those_at_32_bits(rng: np.random.Generator) -> None:
-    def completer(partial_scans: Tensor) -> Tensor:
-        return partial_scans[:, :1]
-
-    size, groups = 16, [f"g{i}" for i in range(8)]
-    crops = rng.uniform(-1, 1, (8, size, size)).astype(np.float32)
-    everywhere = Contender("all", path=np.stack(np.indices((size, size)), axis=-1).reshape(-1, 2).astype(np.float32))
-    offset = 0.01
-
-    def off(partial_scans: Tensor) -> Tensor:
-        return completer(partial_scans) + offset
-
-    found = measure_errors(
-        [Crops(crops, groups)],
-        [everywhere],
-        {"off": off},
-        ScanGeometry(size, 1, size**2),
-        input_bits=(32, 16, 8),
-        blur_targets=False,
-    )
-    prices = price_of_bits(found, np.random.default_rng(0))
-    assert set(prices) == {Measured("all", "off", 16), Measured("all", "off", 8)}
-    price, interval = prices[Measured("all", "off", 8)]
-    # Uniform noise of variance STEP² / 12 is added to a squared error of offset².
-    assert price == pytest.approx(math.sqrt(1 + (2 / 255) ** 2 / 12 / offset**2) - 1, rel=0.15)
-    assert interval is not None
-    assert interval[0] <= price <= interval[1]
-    assert abs(prices[Measured("all", "off", 16)][0]) < 0.001
-    assert price_of_bits({key: errors for key, errors in found.items() if key.input_bits == 8}, rng) == {}
 
 
 @pytest.mark.parametrize(

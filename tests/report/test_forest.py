@@ -87,5 +87,5 @@ def test_headings_part_the_rows() -> None:
 def test_what_is_no_ratio_is_left_out() -> None:
     figure = forest_figure([ratio("a", 0.9), ratio("b", np.nan), ratio("c", 0.0)], SERIES)
     assert len(marks(figure.axes[0])) == 1
-    with pytest.raises(ValueError, match="none of 1: got positive"):
+    with pytest.raises(ValueError, match="ratios: none of 1 is positive"):
         forest_figure([ratio("b", np.inf)], SERIES)

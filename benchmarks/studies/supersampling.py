@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,24 +18,26 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from adaptive_scan.commands.cli import parse_config
 from adaptive_scan.commands.data import make_device, report_skipped, use_threads
-from adaptive_scan.commands.errors import InputError
+from adaptive_scan.commands.errors import InputError, run_command
 from adaptive_scan.commands.run_folder import check_new, make_run_folder
 from adaptive_scan.commands.settings import check_not_negative, check_positive
 from adaptive_scan.commands.terminal import note_unknown_training, print_whole
-from adaptive_scan.evaluation.supersampling import (
+from adaptive_scan.files import write_atomically, write_json
+from adaptive_scan.generators import load_generator
+from adaptive_scan.generators.completers import COMPLETERS, make_completer
+from adaptive_scan.generators.grids import GRID_WEIGHTS
+from adaptive_scan.micrographs import MicrographCrops, MicrographDataset, fingerprint
+from studies.supersampling_scores import (
     STRIDES,
     CellCompleter,
     SupersamplingScore,
     supersampling_errors,
     supersampling_scores,
 )
-from adaptive_scan.files import write_atomically, write_json
-from adaptive_scan.generators import load_generator
-from adaptive_scan.generators.completers import COMPLETERS, make_completer
-from adaptive_scan.generators.grids import GRID_WEIGHTS
-from adaptive_scan.micrographs import MicrographCrops, MicrographDataset, fingerprint
 
 REFERENCE = "bilinear"
 """The method that ratios refer to; it is always among those compared."""
@@ -313,3 +316,12 @@ def compare_supersampling_command(config: SupersamplingConfig) -> None:
     folder, report, scores = compare_supersampling(config)
     print_whole(supersampling_table(report, scores))
     print(f"written: {', '.join(str(folder / f'supersampling.{end}') for end in ('json', 'csv'))}")
+
+
+def main() -> int:
+    """Run the study with the options of the command line; returns the exit status."""
+    return run_command(lambda arguments: compare_supersampling_command(parse_supersampling(arguments)), sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

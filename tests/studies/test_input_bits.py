@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,12 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from adaptive_scan.generators.precision import (
+from adaptive_scan.evaluation import Contender
+from adaptive_scan.scans import ScanGeometry
+from studies.input_bits import (
     INPUT_BITS,
     STEP,
     QuantisedInput,
     decode_values,
     encode_values,
+    price_of_bits,
     quantise,
 )
 
@@ -102,3 +106,21 @@ def test_other_numbers_of_bits_and_types_are_refused() -> None:
         QuantisedInput(lambda scans: scans, 64)
     with pytest.raises(ValueError, match=r"encoded values: got torch\.int64; expected torch\.float32"):
         decode_values(torch.zeros(1, dtype=torch.int64))
+
+
+def test_price_of_bits_is_the_ratio_of_errors_to_those_at_32_bits(rng: np.random.Generator) -> None:
+    size, groups = 16, [f"g{i}" for i in range(8)]
+    crops = rng.uniform(-1, 1, (8, size, size)).astype(np.float32)
+    everywhere = Contender("all", path=np.stack(np.indices((size, size)), axis=-1).reshape(-1, 2).astype(np.float32))
+    offset = 0.01
+
+    def off(partial_scans: Tensor) -> Tensor:
+        return partial_scans[:, :1] + offset
+
+    settings = {"geometry": ScanGeometry(size, 1, size**2), "blur_targets": False}
+    price, interval = price_of_bits(crops, groups, everywhere, off, 8, **settings)
+    # Uniform noise of variance STEP^2 / 12 is added to a squared error of offset^2.
+    assert price == pytest.approx(math.sqrt(1 + (2 / 255) ** 2 / 12 / offset**2) - 1, rel=0.15)
+    assert interval is not None
+    assert interval[0] <= price <= interval[1]
+    assert abs(price_of_bits(crops, groups, everywhere, off, 16, **settings)[0]) < 0.001

@@ -14,8 +14,7 @@ import numpy as np
 from scipy import ndimage, spatial
 from skimage.feature import peak_local_max
 
-N_FREQUENCIES = 24
-"""Rings of the radial average, from 0 to the Nyquist frequency."""
+from adaptive_scan.evaluation.spectra import power, power_spectra
 
 N_BINS = 64
 """Bins of histograms."""
@@ -52,48 +51,6 @@ _LEAST_PEAK = 0.3  # of the highest
 _RIDGE = 0.1
 
 
-def power_spectra(crops: np.ndarray) -> np.ndarray:
-    """Radially averaged power spectra, ``P(k) = <|FFT(w (x - <x>))|^2> / sum w^2`` over the ring k.
-
-    ``w`` is a Hann window, without which the jump between opposite borders fills the axes of the transform. White
-    noise of variance v has P = v at all frequencies.
-
-    Args:
-        crops: Shape (N, S, S).
-
-    Returns:
-        Power, shape (N, N_FREQUENCIES), of rings of equal width from 0 to 0.5 cycles per px; the frequency 0 is
-        left out.
-
-    Example:
-        >>> noise = np.random.default_rng(0).standard_normal((50, 64, 64))
-        >>> bool(np.all(np.abs(power_spectra(noise).mean(axis=0) - 1.0) < 0.2))
-        True
-    """
-    power, frequencies = _power(crops)
-    rings = _rings(frequencies)
-    return np.stack([power[:, rings == ring].mean(axis=1) for ring in range(N_FREQUENCIES)], axis=1)
-
-
-def _power(crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Power of windowed crops (N, S, S), and row and column frequency of each element, (2, S, S) [1/px]."""
-    size = crops.shape[-1]
-    window = np.outer(np.hanning(size), np.hanning(size))
-    centred = crops - crops.mean(axis=(1, 2), keepdims=True)
-    power = np.abs(np.fft.fft2(window * centred)) ** 2 / np.sum(window**2)
-    axis = np.fft.fftfreq(size)
-    return power, np.stack(np.meshgrid(axis, axis, indexing="ij"))
-
-
-def _rings(frequencies: np.ndarray) -> np.ndarray:
-    """Ring of each element; -1 outside and at frequency 0."""
-    radius = np.hypot(*frequencies)
-    # An element on the edge of two rings, up to rounding, belongs to the inner one.
-    rings = np.ceil(radius * 2 * N_FREQUENCIES - 1e-9).astype(np.int64) - 1
-    rings[rings >= N_FREQUENCIES] = -1
-    return rings
-
-
 def anisotropies(crops: np.ndarray, n_bands: int = 4) -> np.ndarray:
     """How much more power lies along the columns' frequency axis than along the rows', by band.
 
@@ -111,13 +68,13 @@ def anisotropies(crops: np.ndarray, n_bands: int = 4) -> np.ndarray:
         >>> bool(np.all(anisotropies(streaks) > 1.0))
         True
     """
-    power, (rows, columns) = _power(crops)
+    found, (rows, columns) = power(crops)
     radius, slope = np.hypot(rows, columns), np.tan(np.deg2rad(15.0))
     result = np.empty((len(crops), n_bands))
     for band in range(n_bands):
         ring = (radius > 0.5 * band / n_bands) & (radius <= 0.5 * (band + 1) / n_bands)
-        along = power[:, ring & (np.abs(columns) <= slope * np.abs(rows))].mean(axis=1)
-        across = power[:, ring & (np.abs(rows) <= slope * np.abs(columns))].mean(axis=1)
+        along = found[:, ring & (np.abs(columns) <= slope * np.abs(rows))].mean(axis=1)
+        across = found[:, ring & (np.abs(rows) <= slope * np.abs(columns))].mean(axis=1)
         result[:, band] = np.log10((along + _LEAST_POWER) / (across + _LEAST_POWER))
     return result
 

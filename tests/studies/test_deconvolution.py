@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from adaptive_scan.generators import blur_targets
-from adaptive_scan.generators.deconvolution import deconvolution_residuals, deconvolve
+from studies.deconvolution import deconvolution_residuals, deconvolve
 
 
 @pytest.fixture

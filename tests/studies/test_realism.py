@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from adaptive_scan.commands import compare_specimens_main
 from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.realism import MIXTURES, RealismConfig, drawn_crops, real_crops, realism_table
-from adaptive_scan.evaluation.realism import DISTANCES
 from adaptive_scan.micrographs import MicrographDataset, normalise
 from adaptive_scan.specimens import procedural_crops
+from studies.crop_statistics import DISTANCES
+from studies.realism import MIXTURES, RealismConfig, drawn_crops, main, real_crops, realism_table
 
 Compare = Callable[..., int]
 FEW = ("--crop-size", 48, "--n-crops", 20, "--crops-per-group", 2)
@@ -24,11 +23,11 @@ FEW = ("--crop-size", 48, "--n-crops", 20, "--crops-per-group", 2)
 
 @pytest.fixture
 def compare_specimens(monkeypatch: pytest.MonkeyPatch) -> Compare:
-    """``scripts/compare_specimens.py`` in this process; returns the exit status."""
+    """``benchmarks/studies/realism.py`` in this process; returns the exit status."""
 
     def call(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["compare_specimens.py", *map(str, arguments)])
-        return compare_specimens_main()
+        return main()
 
     return call
 
@@ -70,7 +69,7 @@ def test_the_report_holds_a_row_per_family_and_imaging_and_the_same_seed_repeats
 
 
 def test_the_family_that_the_pictures_are_of_is_nearest_and_cannot_be_told_from_them(tmp_path: Path) -> None:
-    from adaptive_scan.commands.realism import compare_specimens as compare
+    from studies.realism import compare_specimens as compare
 
     pictures = write_pictures(tmp_path / "pictures", n=80, side=48)
     config = RealismConfig(
@@ -144,7 +143,7 @@ def test_too_few_groups_end_in_one_line_and_leave_no_folder(
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
-    from adaptive_scan.commands.realism import compare_specimens as compare
+    from studies.realism import compare_specimens as compare
 
     (tmp_path / "note.txt").write_text("mine")
 
@@ -154,7 +153,7 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 def test_realistic_imaging_is_nearer_to_micrographs_that_it_was_not_set_on(real_data_dir: Path, tmp_path: Path) -> None:
-    from adaptive_scan.commands.realism import compare_specimens as compare
+    from studies.realism import compare_specimens as compare
 
     config = RealismConfig(
         real_data_dir / "micrographs",

@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from adaptive_scan.evaluation.supersampling import (
+from adaptive_scan.generators.completers import make_completer
+from adaptive_scan.micrographs import blur_target
+from studies.supersampling_scores import (
     STRIDES,
     CellCompleter,
     downsample_nearest,
     supersampling_errors,
     supersampling_scores,
 )
-from adaptive_scan.generators.completers import make_completer
-from adaptive_scan.micrographs import blur_target
 
 
 @pytest.mark.parametrize("stride", STRIDES)

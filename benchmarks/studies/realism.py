@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,19 @@ from rich.console import Console
 from rich.markdown import Markdown
 from tqdm import tqdm
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from adaptive_scan.commands.cli import parse_config
-from adaptive_scan.commands.errors import InputError
+from adaptive_scan.commands.errors import InputError, run_command
 from adaptive_scan.commands.run_folder import check_new, make_folder
 from adaptive_scan.commands.settings import check_positive
-from adaptive_scan.evaluation.realism import (
+from adaptive_scan.files import write_atomically, write_json
+from adaptive_scan.micrographs import MicrographCrops, MicrographDataset, area_downsample, fingerprint, normalise
+from adaptive_scan.report.comparison_figure import save_figure
+from adaptive_scan.specimens.imaging import IMAGINGS
+from adaptive_scan.specimens.procedural import FAMILIES, procedural_crops
+from adaptive_scan.specimens.recipes import SPECIMEN_FAMILIES
+from studies.crop_statistics import (
     DISTANCES,
     CropStatistics,
     Discrimination,
@@ -25,13 +34,7 @@ from adaptive_scan.evaluation.realism import (
     reference_distances,
     tell_apart,
 )
-from adaptive_scan.files import write_atomically, write_json
-from adaptive_scan.micrographs import MicrographCrops, MicrographDataset, area_downsample, fingerprint, normalise
-from adaptive_scan.report.comparison_figure import save_figure
-from adaptive_scan.report.realism_figure import realism_figure
-from adaptive_scan.specimens.imaging import IMAGINGS
-from adaptive_scan.specimens.procedural import FAMILIES, procedural_crops
-from adaptive_scan.specimens.recipes import SPECIMEN_FAMILIES
+from studies.realism_figure import realism_figure
 
 MIXTURES = {"default_mixture": tuple(FAMILIES), "specimen_mixture": tuple(SPECIMEN_FAMILIES)}
 """Families of which each crop of a mixture is one."""
@@ -271,3 +274,12 @@ def compare_specimens_command(config: RealismConfig) -> None:
     Console().print(Markdown(realism_table(report)))
     paths = ", ".join(str(config.out / f"realism.{suffix}") for suffix in ("json", "md", "png"))
     print(f"written: {paths}")
+
+
+def main() -> int:
+    """Run the study with the options of the command line; returns the exit status."""
+    return run_command(lambda arguments: compare_specimens_command(parse_realism(arguments)), sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from adaptive_scan.evaluation.realism import (
+from adaptive_scan.evaluation.spectra import N_FREQUENCIES
+from studies.crop_statistics import (
     GRADIENT_EDGES,
     INTENSITY_EDGES,
-    N_FREQUENCIES,
     N_LEVELS,
     OCTAVE_EDGES,
     CropStatistics,

@@ -6,10 +6,20 @@ unsigned 8-bit integers. Masks need one bit per pixel however values are sent, a
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from adaptive_scan.generators.completers import Completer
+from adaptive_scan.evaluation import Contender, static_contenders
+from adaptive_scan.evaluation.statistics import bootstrap_ratio
+from adaptive_scan.evaluation.systematic_errors import N_RESAMPLES, Crops, Measured, measure_errors
+from adaptive_scan.generators import Completer, make_completer
+from adaptive_scan.scans import ScanGeometry
+from adaptive_scan.specimens import procedural_crops
 
 INPUT_BITS = (32, 16, 8)
 """Bits per value: 32-bit floats, 16-bit floats, and 8-bit integers over [-1, 1]."""
@@ -126,3 +136,45 @@ class QuantisedInput:
     def __call__(self, partial_scans: Tensor) -> Tensor:
         """Complete partial scans, shape (n_scans, 2, S, S), to pictures, shape (n_scans, 1, S, S)."""
         return self.completer(quantise(partial_scans, self.bits).to(partial_scans.dtype))
+
+
+def price_of_bits(
+    crops: np.ndarray, groups: Sequence[str], contender: Contender, completer: Completer, bits: int, **settings: Any
+) -> tuple[float, tuple[float, float] | None]:
+    """How much larger the RMSE is with values of few bits, as a share of it: RMSE / RMSE(32 bit) - 1.
+
+    Args:
+        crops: Shape (n_crops, S, S), in [-1, 1].
+        groups: Group of each crop, which the bootstrap draws.
+        contender: The scan.
+        completer: What completes it.
+        bits: One of ``INPUT_BITS``.
+        settings: Of `adaptive_scan.evaluation.systematic_errors.measure_errors`, ``geometry`` among them.
+
+    Returns:
+        The price and its paired bootstrap interval over groups, None with a single group.
+    """
+    completers = {"32": completer, "few": QuantisedInput(completer, bits)}
+    found = measure_errors([Crops(crops, list(groups))], [contender], completers, **settings)
+    exact, few = (found[Measured(contender.name, name)] for name in completers)
+    sums, reference = few.group_sums[0], exact.group_sums[0]
+    rng = np.random.default_rng(0)
+    ratio = bootstrap_ratio(sums, reference, np.arange(len(sums)), rng, n_resamples=N_RESAMPLES)
+    interval = None if ratio is None else (math.sqrt(ratio[0]) - 1.0, math.sqrt(ratio[1]) - 1.0)
+    return few.rmse / exact.rmse - 1.0, interval
+
+
+def main() -> None:
+    """Print the price of 16 and 8 bits for linear interpolation of a spiral on procedural crops."""
+    crops, names = procedural_crops(256, 96, np.random.default_rng(0))
+    groups = [f"{family} {number}" for number, family in enumerate(names)]
+    (spiral,) = static_contenders(["spiral"])
+    for bits in INPUT_BITS[1:]:
+        price, interval = price_of_bits(
+            crops, groups, spiral, make_completer("linear"), bits, geometry=ScanGeometry(96, 1, 369)
+        )
+        print(f"{bits} bits: {100 * price:+.4f} % {interval}")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from adaptive_scan.commands import compare_supersampling_main
-from adaptive_scan.evaluation.supersampling import supersampling_errors
 from adaptive_scan.generators import UNetGenerator, save_generator
 from adaptive_scan.generators.completers import make_completer
 from adaptive_scan.micrographs import normalise
+from studies.supersampling import main
+from studies.supersampling_scores import supersampling_errors
 
 Compare = Callable[..., int]
 SMALL = ("--size", 32, "--strides", 4, 5)
@@ -24,11 +24,11 @@ SMALL = ("--size", 32, "--strides", 4, 5)
 
 @pytest.fixture
 def compare_supersampling(monkeypatch: pytest.MonkeyPatch) -> Compare:
-    """``scripts/compare_supersampling.py`` in this process; returns the exit status."""
+    """``benchmarks/studies/supersampling.py`` in this process; returns the exit status."""
 
     def call(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["compare_supersampling.py", *map(str, arguments)])
-        return compare_supersampling_main()
+        return main()
 
     return call
 

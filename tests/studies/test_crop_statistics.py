@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
-from adaptive_scan.evaluation.realism import (
+from adaptive_scan.evaluation.spectra import N_FREQUENCIES, power_spectra
+from studies.crop_statistics import (
     DISTANCES,
     GRADIENT_EDGES,
     INTENSITY_EDGES,
     N_BINS,
-    N_FREQUENCIES,
     OCTAVE_EDGES,
     CropStatistics,
     anisotropies,
@@ -26,13 +26,12 @@ from adaptive_scan.evaluation.realism import (
     noise_by_mean,
     noise_levels,
     pooled,
-    power_spectra,
     reference_distances,
     sample_distance,
     spectrum_bands,
     tell_apart,
 )
-from adaptive_scan.report.realism_figure import realism_figure
+from studies.realism_figure import realism_figure
 
 
 def test_white_noise_has_a_flat_spectrum_at_its_variance(rng: np.random.Generator) -> None:
