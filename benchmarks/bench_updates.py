@@ -30,8 +30,10 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 
-from adaptive_scan.agents import RDPG, EpisodeBatch, RecurrentTD3, actor_loss, critic_loss
+from adaptive_scan.agents import RDPG, RecurrentTD3
 from adaptive_scan.agents.policies import SequenceEncoder
+from adaptive_scan.agents.replay import EpisodeBatch
+from adaptive_scan.agents.targets import actor_loss, critic_loss
 from common import machine, markdown_table
 
 BATCH_SIZE, OBSERVATION_SIZE, ACTION_SIZE, HEAD_SIZE = 32, 8, 2, 64

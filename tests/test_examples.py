@@ -15,23 +15,18 @@ import numpy as np
 import pytest
 import torch
 
-from adaptive_scan.agents import (
-    MEMORIES,
-    RDPG,
-    DncMemory,
-    EpisodeReplayBuffer,
-    MemoryPolicy,
-    RecurrentMemory,
-    RecurrentTD3,
-    TransformerMemory,
-)
+from adaptive_scan.agents import MEMORIES, RDPG, EpisodeReplayBuffer, MemoryPolicy, RecurrentTD3
+from adaptive_scan.agents.dnc import DncMemory
+from adaptive_scan.agents.recurrent import RecurrentMemory
+from adaptive_scan.agents.transformer import TransformerMemory
 from adaptive_scan.evaluation import compare_scans, measure
 from adaptive_scan.generators import NearestCompleter
 from adaptive_scan.scans import PRESETS, STATIC_SCANS
 from adaptive_scan.specimens import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MOST_LINES, LONGEST_LINE = 150, 120
 MOST_BYTES = 600_000
 
 
@@ -93,6 +88,21 @@ def test_links_lead_somewhere(page):
             headings = re.findall(r"^#+ (.*)", linked.read_text(encoding="utf-8"), re.M)
             slugs = {re.sub(r"[^\w\s-]", "", found).strip().lower().replace(" ", "-") for found in headings}
             assert heading in slugs, target
+
+
+def prose_lines(page: Path) -> list[str]:
+    """Lines of a page outside code, equations, tables and pictures."""
+    text = re.sub(r"^ *(```|\$\$).*?^ *\1", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    return [line for line in text.splitlines() if not line.lstrip().startswith(("|", "![", "$$"))]
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_of_prose_can_be_compared(page):
+    assert [line for line in prose_lines(page) if len(line) > LONGEST_LINE] == []
 
 
 def test_the_readme_says_nothing_of_this_machine():

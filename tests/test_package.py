@@ -157,6 +157,70 @@ def test_imports_go_down_only() -> None:
     assert found == {}
 
 
+def import_graph(sources: dict[str, str], packages: set[str]) -> dict[str, set[str]]:
+    """Which modules each module imports: at the top, in functions and for type checkers alike.
+
+    Args:
+        sources: Source of each module by its dotted name.
+        packages: Names of those that are ``__init__`` files. What one of them shows is imported from where it stands.
+    """
+    graph = {}
+    for module, source in sources.items():
+        found = set(imported_modules(ast.parse(source), module, is_package=module in packages))
+        # "from a import b" gives a as well as a.b; where a.b is a module, a package alone is what Python runs first.
+        names = {name for name in found if name in sources}
+        names = {name for name in names if name not in packages or not any(n.startswith(f"{name}.") for n in names)}
+        graph[module] = names - {module}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of nodes of which each leads to every other, by Tarjan's algorithm."""
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        order[node] = low[node] = len(order)
+        stack.append(node)
+        for target in sorted(graph[node]):
+            if target not in order:
+                visit(target)
+            if target in stack:
+                low[node] = min(low[node], low[target])
+        if low[node] == order[node]:
+            group = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for node in sorted(graph):
+        if node not in order:
+            visit(node)
+    return found
+
+
+def test_imports_make_no_circles() -> None:
+    sources = {name: path.read_text(encoding="utf-8") for name, path in modules()}
+    packages = {name for name, path in modules() if path.name == "__init__.py"}
+    assert circles(import_graph(sources, packages)) == []
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ({"p.a": "import p.b", "p.b": "def f():\n    from p import a"}, [["p.a", "p.b"]]),
+        ({"p.a": "from p.b import x", "p.b": "if TYPE_CHECKING:\n    from p.c import y", "p.c": ""}, []),
+        ({"p.a": "import p.b", "p.b": "from .c import x", "p.c": "from . import a"}, [["p.a", "p.b", "p.c"]]),
+        ({"p": "from p.a import x", "p.a": "from p import x"}, [["p", "p.a"]]),
+        ({"p": "from p.a import x", "p.a": "from p.b import x", "p.b": ""}, []),
+    ],
+)
+def test_circles_are_found(sources: dict[str, str], expected: list[list[str]]) -> None:
+    assert circles(import_graph({"p": "", **sources}, {"p"})) == expected
+
+
 @pytest.mark.parametrize(
     ("source", "module", "upward"),
     [
@@ -186,7 +250,7 @@ def test_relative_imports_of_a_package_start_at_itself() -> None:
 def test_nothing_we_read_needs_pickle() -> None:
     found = {name: uses for name, path in modules() if (uses := pickle_uses(path.read_text(encoding="utf-8")))}
     # Stable-Baselines3's own files have pickles; tests/agents/test_storage.py shows that only trusted ones are read.
-    assert list(found) == ["adaptive_scan.agents.pickled"]
+    assert list(found) == ["adaptive_scan.agents.pickles"]
 
 
 @pytest.mark.parametrize(

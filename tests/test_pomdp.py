@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -83,6 +84,21 @@ def test_a_cue_is_acted_on_ten_steps_later_and_not_without_a_memory(pomdp, tmp_p
     assert forgets.means[-1] < -0.9  # -1 at best
 
 
+def test_a_smaller_memory_begins_to_swing_the_pendulum_up_without_its_velocity(pomdp, tmp_path, monkeypatch):
+    tasks, name = pomdp["tasks"].TASKS, "pendulum-no-velocity"
+    task = tasks[name]
+    smaller = {
+        "memories": {**task.memories, "lstm": {"hidden_size": 32, "n_layers": 1}},
+        "settings": {**task.settings, "learning_rate": 2e-3},
+    }
+    monkeypatch.setitem(tasks, name, dataclasses.replace(task, **smaller, evaluate_every=8_000))
+    arguments = [name, "--algorithms", "rdpg", "--seeds", "1", "--n-steps", "8000", "--folder", str(tmp_path)]
+    (progress,) = pomdp["run"].main(arguments)
+    assert progress.means[0] < -1_000  # it hangs, as it does after 8,000 steps of an agent that does not learn
+    assert progress.means[-1] > -800  # -549, -181 and -458 with the seeds 0, 1 and 2
+
+
+@pytest.mark.slow
 def test_the_pendulum_is_swung_up_without_its_velocity(pomdp, tmp_path):
     arguments = ["pendulum-no-velocity", "--algorithms", "rdpg", "--seeds", "0", "--n-steps", "12000"]
     (progress,) = pomdp["run"].main([*arguments, "--folder", str(tmp_path)])

@@ -37,7 +37,8 @@ class PoissonCounting(DetectorModel):
 
     def detect(self, intensities: np.ndarray, visit: Visit, memory: Memory) -> np.ndarray:
         """Counts, as shares of the full scale."""
-        return poisson_counts(intensities * visit.electrons, visit.keys, visit.n_before) / visit.electrons
+        result: np.ndarray = poisson_counts(intensities * visit.electrons, visit.keys, visit.n_before) / visit.electrons
+        return result
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class Photomultiplier(DetectorModel):
         """Intensities with the noise of the pulses."""
         counts = np.maximum(intensities, 0.0) * visit.electrons
         deviations = np.sqrt(self.spread**2 * counts + self.electronic**2) / visit.electrons
-        return intensities + deviations * visit.normals()[..., 0]
+        result: np.ndarray = intensities + deviations * visit.normals()[..., 0]
+        return result
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,8 @@ class ReadoutLag(DetectorModel):
         recur(factors, series, last)
         memory["phasor"][:, :1], memory["phasor"][:, 1:] = last.real, last.imag
         turn = cmath.exp(1j * self.phase) / rate
-        return (turn.imag * series.real + turn.real * series.imag)[..., 0] / turn.imag
+        result: np.ndarray = (turn.imag * series.real + turn.real * series.imag)[..., 0] / turn.imag
+        return result
 
 
 @dataclass(frozen=True)
@@ -353,7 +356,8 @@ class Saturation(DetectorModel):
 
     def detect(self, intensities: np.ndarray, visit: Visit, memory: Memory) -> np.ndarray:
         """Clipped intensities."""
-        return np.minimum(intensities, self.level)
+        result: np.ndarray = np.minimum(intensities, self.level)
+        return result
 
 
 @dataclass(frozen=True)
@@ -432,4 +436,5 @@ class DurationNoise(DetectorModel):
     def detect(self, intensities: np.ndarray, visit: Visit, memory: Memory) -> np.ndarray:
         """Noisy intensities."""
         share = np.minimum(visit.dwell / self.full_dwell, 1.0)
-        return intensities * (share + (1.0 - share) * 2.0 * visit.uniforms()[..., 0])
+        result: np.ndarray = intensities * (share + (1.0 - share) * 2.0 * visit.uniforms()[..., 0])
+        return result

@@ -1,7 +1,7 @@
-"""Policies that try a number of next segments in thought and take the one that scores best.
+"""Policies that score a number of possible next segments and take the best.
 
-The parts all such policies share: where the probe stands, which segments it may measure next, which of them leave the
-field, and the ``predict`` that asks a score function for the best. Everything works on a batch of scans at once.
+What they share: where the probe is, which segments it may measure next, which of these leave the field, and the
+``predict`` that takes the one of the highest score. Everything works on a batch of scans at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adaptive_scan.scans import ScanGeometry, filling_path
+from adaptive_scan.errors import SettingError
+from adaptive_scan.scans import ScanGeometry, filling_path, spacing_from_action
+from adaptive_scan.scans.geometry import segment_positions, segment_steps
 
 _TIE = 1e-6  # of the largest score: batches of other sizes may change a network's last digits, and not the choice
 _TOLERANCE = 1e-6  # px: an end on the field's border is inside
@@ -34,7 +36,7 @@ class CandidateSettings(TypedDict, total=False):
 
 
 class Probe(NamedTuple):
-    """Where scans in progress stand: what such a policy remembers from segment to segment.
+    """Where the scans in progress are: what such a policy remembers from segment to segment.
 
     Attributes:
         starts: First position of the next segment [px], float64, shape (n_scans, 2).
@@ -49,7 +51,7 @@ class Segments(NamedTuple):
     """The candidates of each scan for its next segment.
 
     Attributes:
-        probe: Where the scans stand.
+        probe: Where the scans are.
         headings: Headings [rad], float64, shape (n_scans, n_candidates).
         spacings: Spacings [px], float64, shape (n_scans, n_candidates).
         allowed: Which may be chosen, bool, shape (n_scans, n_candidates); at least one of each scan.
@@ -62,7 +64,7 @@ class Segments(NamedTuple):
 
 
 class Paths(NamedTuple):
-    """What a scan would measure next if it chose a candidate: that segment, and those thought to follow it.
+    """What a scan would measure next if it chose a candidate: that segment, and those assumed to follow it.
 
     Attributes:
         starts: First positions of the segments [px], float64, shape (..., n_ahead + 1, 2); where the scan is complete
@@ -81,19 +83,18 @@ class Candidates:
 
     Without a reference the headings are ``first_heading + 2 pi k / n_headings`` and, where the geometry leaves the
     spacing free, the spacings lie geometrically between its bounds, both bounds among them. Around a
-    reference, the candidates are corrections to its next heading and spacing, so that the reference plans the scan as a
-    whole and the policy only adjusts it: turns evenly spaced in [-widest_turn, widest_turn], and spacing components
-    evenly spaced in [-widest_stretch, widest_stretch], of which 1 would ask for a bound. The reference's own
-    segment is one of them.
+    reference, the candidates are corrections to its next heading and spacing: the reference plans the whole scan and
+    the policy only adjusts it. Turns are evenly spaced in [-widest_turn, widest_turn], spacing components in
+    [-widest_stretch, widest_stretch], where 1 would ask for a bound. The reference's own segment is one of them.
 
     A candidate leaves the field where one of its positions, or the first position of the segment after it, lies
-    outside [0, S - 1]. Those that leave are not allowed; where all leave, those that leave by least are. The
-    reference's own segment is allowed always.
+    outside [0, S - 1]. Those that leave are not allowed; where all leave, those that go least far outside are. The
+    reference's own segment is always allowed.
 
-    A candidate is judged with the ``n_ahead`` segments that are thought to follow it: along the reference, from where
+    A candidate is scored together with the ``n_ahead`` segments assumed to follow it: along the reference, from where
     the candidate ends, or straight on where there is none. Around a reference these are by default all that
-    remain, so that a correction is judged by the scan as a whole, a rollout of the reference (Bertsekas et al. 1997,
-    doi:10.1023/A:1009635226865); else there are none.
+    remain, so that a correction is scored by the scan as a whole, a rollout of the reference (Bertsekas et al. 1997,
+    doi:10.1023/A:1009635226865); without one there are none.
 
     Args:
         geometry: The scan's geometry; None is the default one.
@@ -105,7 +106,7 @@ class Candidates:
             headings are also its own, and else the geometry's first spacing throughout.
         widest_turn: Largest correction of a heading [rad].
         widest_stretch: Largest correction of a spacing, as a component of the action in [0, 1].
-        n_ahead: Segments thought to follow; None is all that remain around a reference, and 0 without one.
+        n_ahead: Segments assumed to follow; None is all that remain around a reference, and 0 without one.
 
     Attributes:
         geometry: The geometry.
@@ -113,7 +114,7 @@ class Candidates:
         environment: Settings of `adaptive_scan.envs.ScanBatch` that the policy needs.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry.
+        SettingError: If a setting is out of range or does not fit the geometry.
 
     Example:
         >>> Candidates(ScanGeometry(48, 10, 10), n_headings=8).actions.shape
@@ -141,11 +142,11 @@ class Candidates:
             n_headings = _N_CORRECTIONS if self.has_reference else _N_HEADINGS
         _check_numbers(n_headings, n_spacings, self.has_reference)
         if not 0.0 < widest_turn <= math.pi:
-            raise ValueError(f"widest_turn: got {widest_turn}; expected more than 0 and at most pi rad")
+            raise SettingError(f"widest_turn: got {widest_turn}; expected more than 0 and at most pi rad")
         if not 0.0 < widest_stretch <= 1.0:
-            raise ValueError(f"widest_stretch: got {widest_stretch}; expected more than 0 and at most 1")
+            raise SettingError(f"widest_stretch: got {widest_stretch}; expected more than 0 and at most 1")
         if n_ahead is not None and n_ahead < 0:
-            raise ValueError(f"n_ahead: got {n_ahead}; expected 0 or more, or None")
+            raise SettingError(f"n_ahead: got {n_ahead}; expected 0 or more, or None")
         most = self.geometry.n_segments - 1
         self.n_ahead = min(n_ahead, most) if n_ahead is not None else most if self.has_reference else 0
         self.reference_headings, self.reference_spacings = _reference(
@@ -158,7 +159,7 @@ class Candidates:
             highest = 1.0
         is_fixed = not self.geometry.has_free_spacing or n_spacings == 1
         components = np.zeros(1) if is_fixed else np.linspace(-highest, highest, n_spacings)
-        # The middle of an odd linspace may be off by an ulp, and the reference's own segment is meant to be itself.
+        # The middle of an odd linspace may be off by an ulp, and the reference's own segment must be exact.
         angles, components = (np.where(np.abs(values) < 1e-12, 0.0, values) for values in (angles, components))
         self._angles, self._components = np.repeat(angles, len(components)), np.tile(components, len(angles))
         self.actions = self._all_actions()
@@ -177,7 +178,7 @@ class Candidates:
         return settings
 
     def probe(self, observation: dict[str, np.ndarray]) -> Probe:
-        """Where scans stand, from what their last segment showed.
+        """Where the scans are, from what their last segment showed.
 
         The first segment is known exactly. A later one ended where ``position`` and ``heading`` say, to float32 and
         within the field, if the spacing is fixed.
@@ -199,16 +200,17 @@ class Candidates:
 
     def segments(self, probe: Probe) -> Segments:
         """The candidates of each scan and which of them are allowed."""
-        # A scan that has ended has no next segment; whatever is said of it is not used.
+        # A scan that has ended has no next segment: its row is not used.
         step = np.minimum(probe.n_measured, self.geometry.n_segments - 1)
         headings = np.broadcast_to(self._angles, (len(step), len(self._angles)))
         if self.has_reference:
             headings = headings + self.reference_headings[step][:, None]
-        spacings = self._spacings(self.reference_spacings[step])
+        bounds, references = self.geometry.spacing_bounds, self.reference_spacings[step][:, None]
+        spacings = spacing_from_action(self._components, bounds, references)
         return Segments(probe, headings, spacings, self._allowed(probe, headings, spacings))
 
     def paths(self, segments: Segments, scans: np.ndarray, candidates: np.ndarray) -> Paths:
-        """Some candidates and what is thought to follow them.
+        """Some candidates and the segments assumed to follow them.
 
         Args:
             segments: The candidates of all scans.
@@ -234,7 +236,7 @@ class Candidates:
         return Paths(np.stack(starts, axis=-2), np.stack(headings, axis=-1), np.stack(spacings, axis=-1))
 
     def pixels(self, segments: Segments, scans: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns that candidates and what is thought to follow them measure, each (n_pairs, n_pixels).
+        """Rows and columns that candidates and the segments after them measure, each (n_pairs, n_pixels).
 
         Args:
             segments: The candidates of all scans.
@@ -248,38 +250,28 @@ class Candidates:
 
     def positions(self, paths: Paths) -> np.ndarray:
         """Where paths will be measured [px], float32, shape (..., n_ahead + 1, n_positions, 2)."""
-        directions = np.stack([np.cos(paths.headings), np.sin(paths.headings)], axis=-1)
-        offsets = np.arange(self.geometry.n_positions, dtype=np.float64)[:, None]
-        steps = paths.spacings[..., None] * directions
-        return (paths.starts[..., None, :] + offsets * steps[..., None, :]).astype(np.float32)
+        return segment_positions(paths.starts, segment_steps(paths.headings, paths.spacings), self.geometry.n_positions)
 
     def after(self, segments: Segments, chosen: np.ndarray) -> Probe:
-        """Where the scans stand once each has measured one of its candidates, indices of shape (n_scans,)."""
+        """Where the scans are once each has measured one of its candidates, indices of shape (n_scans,)."""
         rows = np.arange(len(chosen))
         step = self._step(segments.headings[rows, chosen], segments.spacings[rows, chosen])
         return Probe(segments.probe.starts + step, segments.probe.n_measured + 1)
 
     def _step(self, headings: np.ndarray, spacings: np.ndarray) -> np.ndarray:
         """From the first position of a segment to that of the next [px], shape (..., 2)."""
-        return self.geometry.n_positions * spacings[..., None] * np.stack([np.cos(headings), np.sin(headings)], axis=-1)
-
-    def _spacings(self, references: np.ndarray) -> np.ndarray:
-        """Spacing that each component asks for, geometric from the reference to a bound, shape (n_scans, n)."""
-        low, high = self.geometry.spacing_bounds
-        share, reference = self._components, references[:, None]
-        above, below = (high / reference) ** np.maximum(share, 0.0), (reference / low) ** np.minimum(share, 0.0)
-        return np.clip(reference * above * below, low, high)
+        return self.geometry.n_positions * segment_steps(headings, spacings)
 
     def _allowed(self, probe: Probe, headings: np.ndarray, spacings: np.ndarray) -> np.ndarray:
-        """Which candidates stay in the field, or else leave it by least; shape (n_scans, n_candidates)."""
+        """Which candidates stay in the field or, where none does, go least far outside; (n_scans, n_candidates)."""
         n_positions = self.geometry.n_positions
         is_last = probe.n_measured >= self.geometry.n_segments - 1
-        # The next segment starts a step further, which the last one need not think of.
+        # The next segment starts a step further; after the last one there is none.
         share = np.where(is_last, (n_positions - 1) / n_positions, 1.0)[:, None, None]
         ends = probe.starts[:, None] + share * self._step(headings, spacings)
         beyond = np.maximum(-ends, ends - (self.geometry.image_size - 1)).max(axis=-1)
         outside = np.maximum(beyond, 0.0)
-        allowed = outside <= outside.min(axis=1, keepdims=True) + _TOLERANCE
+        allowed: np.ndarray = outside <= outside.min(axis=1, keepdims=True) + _TOLERANCE
         if self.has_reference:
             allowed[:, (self._angles == 0.0) & (self._components == 0.0)] = True
         return allowed
@@ -294,9 +286,9 @@ class Candidates:
 class CandidatePolicy:
     """A policy of the environment that takes the candidate of the highest score; see `Candidates`.
 
-    A subclass says what the score is. Between calls it remembers nothing but what ``predict`` returned as the state:
-    where the next segment starts and how many are measured, because the observation does not tell spacings. The choice
-    itself depends on the partial scan alone. Of candidates with the same score the first is taken.
+    A subclass defines the score. Between calls it remembers only what ``predict`` returned as the state: where the next
+    segment starts and how many are measured, because the observation does not show spacings. The choice itself depends
+    on the partial scan alone. Of candidates with the same score the first is taken.
 
     Args:
         geometry: The scan's geometry; None is the default one.
@@ -304,14 +296,14 @@ class CandidatePolicy:
         **settings: Of `Candidates`.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry.
+        SettingError: If a setting is out of range or does not fit the geometry.
     """
 
     def __init__(
         self, geometry: ScanGeometry | None = None, *, batch_size: int = 512, **settings: Unpack[CandidateSettings]
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size: got {batch_size}; expected at least 1")
+            raise SettingError(f"batch_size: got {batch_size}; expected at least 1")
         self.batch_size = batch_size
         self.candidates = Candidates(geometry, **settings)
 
@@ -345,7 +337,7 @@ class CandidatePolicy:
 
         Raises:
             ValueError: If the observation lacks the partial scan or shows another field, if a state is needed, or if
-                what candidates are judged by is not finite.
+                a score is not finite.
         """
         is_single = np.ndim(observation["progress"]) == 1
         batch = {name: np.asarray(array)[None] if is_single else array for name, array in observation.items()}
@@ -409,25 +401,28 @@ def first_of_the_best(scores: np.ndarray) -> np.ndarray:
         [1, 2]
     """
     best = scores.max(axis=1, keepdims=True)
-    return np.argmax(scores >= best - _TIE * np.abs(best), axis=1)
+    firsts: np.ndarray = np.argmax(scores >= best - _TIE * np.abs(best), axis=1)
+    return firsts
 
 
 def _check_numbers(n_headings: int, n_spacings: int, has_reference: bool) -> None:
     for name, number in (("n_headings", n_headings), ("n_spacings", n_spacings)):
         if number < 1:
-            raise ValueError(f"{name}: got {number}; expected at least 1")
+            raise SettingError(f"{name}: got {number}; expected at least 1")
         if has_reference and number % 2 == 0:
-            raise ValueError(f"{name}: got {number}; expected an odd number around a reference, which is in the middle")
+            raise SettingError(
+                f"{name}: got {number}; expected an odd number around a reference, which is in the middle"
+            )
 
 
 def _reference(
     geometry: ScanGeometry, has_reference: bool, headings: ArrayLike | None, spacings: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Headings and spacings that a correction of nothing follows; without a reference, zero and the first spacing."""
+    """Headings and spacings of the reference; without one, zeros and the geometry's first spacing."""
     constant = np.full(geometry.n_segments, geometry.first_spacing)
     if not has_reference:
         if spacings is not None:
-            raise ValueError("got reference_spacings without a reference; expected reference_headings as well")
+            raise SettingError("got reference_spacings without a reference; expected reference_headings as well")
         return np.zeros(geometry.n_segments), constant
     if headings is None:
         headings, filling = filling_path(geometry)
@@ -438,10 +433,10 @@ def _reference(
     )
     for name, values in zip(("reference_headings", "reference_spacings"), chosen, strict=True):
         if values.shape != (geometry.n_segments,) or not np.isfinite(values).all():
-            raise ValueError(f"{name} have shape {values.shape}; expected ({geometry.n_segments},), finite")
+            raise SettingError(f"{name} have shape {values.shape}; expected ({geometry.n_segments},), finite")
     low, high = geometry.spacing_bounds
     if not ((low <= chosen[1]) & (chosen[1] <= high)).all():
-        raise ValueError(
+        raise SettingError(
             f"reference_spacings: got {chosen[1].min():g} to {chosen[1].max():g}; expected {low} to {high}"
         )
     return chosen

@@ -213,7 +213,7 @@ def next_read_weights(content: Tensor, links: Tensor, read_weights: Tensor, mode
         >>> next_read_weights(torch.zeros(1, 1, 2), links, last, torch.tensor([[[0.0, 0.0, 1.0]]]))
         tensor([[[0., 1.]]])
     """
-    backward, by_content, forward = modes.split(1, dim=-1)
+    backward, by_content, forward = torch.split(modes, 1, dim=-1)
     weights = torch.addcmul(by_content * content, backward, torch.bmm(read_weights, links))
     return torch.addcmul(weights, forward, torch.bmm(read_weights, links.mT))
 
@@ -245,8 +245,8 @@ class _Contents(NamedTuple):
 def _access(interface: _Interface, last: _Contents, slot_scales: Tensor) -> tuple[_Contents, Tensor]:
     """One step of the memory, and the new :func:`inverse_norms` of its slots, which the next write needs as well."""
     n_read_heads = last.read_weights.shape[1]
-    read_keys, write_keys = interface.keys.split((n_read_heads, 1), dim=1)
-    read_strengths, write_strengths = interface.strengths.split((n_read_heads, 1), dim=1)
+    read_keys, write_keys = torch.split(interface.keys, [n_read_heads, 1], dim=1)
+    read_strengths, write_strengths = torch.split(interface.strengths, [n_read_heads, 1], dim=1)
     usage = next_usage(last.usage, last.write_weights, retention(interface.free_gates, last.read_weights))
     write_weights = next_write_weights(
         content_weights(last.slots, slot_scales, write_keys, write_strengths)[:, 0],
@@ -286,7 +286,7 @@ class DncMemory(Memory):
             parameters; otherwise they are zero. Nothing is in use at first, and nothing linked.
 
     Raises:
-        ValueError: If a size is not positive.
+        SettingError: If a size is not positive.
 
     Example:
         >>> memory = DncMemory(3, hidden_size=8, n_layers=1, n_read_heads=2, n_slots=4, slot_size=5)
@@ -377,12 +377,12 @@ class DncMemory(Memory):
     def _contents(self, parts: list[Tensor]) -> _Contents:
         slots, usage, write_weights, precedence, links, read_weights = (part[0] for part in parts)
         return _Contents(
-            slots.unflatten(-1, (self.n_slots, self.slot_size)),
+            torch.unflatten(slots, -1, (self.n_slots, self.slot_size)),
             usage,
             write_weights,
             precedence,
-            links.unflatten(-1, (self.n_slots, self.n_slots)),
-            read_weights.unflatten(-1, (self.n_read_heads, self.n_slots)),
+            torch.unflatten(links, -1, (self.n_slots, self.n_slots)),
+            torch.unflatten(read_weights, -1, (self.n_read_heads, self.n_slots)),
         )
 
     def _control(self, seen: Tensor, layers: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:

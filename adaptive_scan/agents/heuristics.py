@@ -1,7 +1,7 @@
-"""Adaptive scans without training of their own: each takes the next segment that seems to gain most.
+"""Adaptive scans that need no training: each takes the next segment that seems to gain most.
 
 All weigh the pixels of the field and score a candidate by how much of the weighted distance to the nearest measured
-pixel its segment would take away,
+pixel its segment would remove,
 
     gain = sum over pixels x of w(x) max(r(x) - d(x), 0)
 
@@ -10,8 +10,8 @@ This is the farthest-point strategy of progressive sampling, uniform or weighted
 doi:10.1109/83.623193), for segments in place of points: errors of completion grow with the distance from the path
 (Ede and Beanland 2020, doi:10.1038/s41598-020-65261-0).
 
-A greedy scan has to look at the dose that remains, or it walks into corners and leaves gaps that it has to come
-back for. Around a reference it does so by judging each correction with the rest of the reference behind it; see
+A greedy scan has to take into account how many positions remain, or it runs into corners and leaves gaps that it has
+to come back for. Around a reference it scores each correction with the rest of the reference behind it; see
 `adaptive_scan.agents.candidates.Candidates`. Without one, r is bounded: if what is left of the path, at its longest,
 were spread evenly over the unmeasured pixels, its turns would lie ``unmeasured pixels / length left`` apart, and larger
 distances count as that one.
@@ -19,25 +19,19 @@ distances count as that one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Unpack
+from typing import Protocol, Unpack
 
 import numpy as np
 import torch
 
 from adaptive_scan.agents.candidates import CandidatePolicy, CandidateSettings, Probe, Segments
-from adaptive_scan.agents.oracle import LookAheadOracle
-from adaptive_scan.envs.judge import Judge
-from adaptive_scan.generators import distance_to_measured
+from adaptive_scan.errors import SettingError
+from adaptive_scan.generators import Completer, complete, distance_to_measured, make_completer
 from adaptive_scan.generators.completion import device_of, evaluating
 from adaptive_scan.scans import ScanGeometry
 
-if TYPE_CHECKING:
-    from adaptive_scan.envs.judge import CompleterFunction
-
-__all__ = ["CoverageGreedy", "ErrorPredictor", "GradientFollowing", "LookAheadOracle", "VarianceGreedy"]
-
 _SHORTEST_REACH = 2.0  # px: below this nothing but the positions themselves would count
-_LEAST_WEIGHT = 1e-6  # of pixels that promise nothing, so that where none does, the widest gap decides
+_LEAST_WEIGHT = 1e-6  # of pixels without an expected gain, so that where there is none, the widest gap decides
 
 
 class ErrorPredictor(Protocol):
@@ -71,9 +65,9 @@ class _DistanceGreedy(CandidatePolicy):
         return scores
 
     def _reach(self, masks: np.ndarray, n_measured: np.ndarray) -> np.ndarray:
-        """Distance between turns that the dose left can afford [px], shape (n_scans, 1, 1).
+        """Distance between turns that the positions left can afford [px], shape (n_scans, 1, 1).
 
-        Infinite where what is thought to follow a candidate completes the scan: that is the better look at it.
+        Infinite where the segments assumed to follow a candidate complete the scan, which says more than a bound.
         """
         n_left = self.geometry.n_segments - n_measured
         length = np.maximum(n_left, 1) * self.geometry.n_positions * self.geometry.spacing_bounds[1]
@@ -84,10 +78,10 @@ class _DistanceGreedy(CandidatePolicy):
 class CoverageGreedy(_DistanceGreedy):
     """Takes the segment that lowers most the mean distance from the pixels to the nearest measured one.
 
-    All pixels weigh the same. That mean, and not the sum of the distances at the segment's positions, is what a scan
-    that fills the field has least of (see `adaptive_scan.scans.polygonal_spiral`); the sum would credit positions that
-    lie side by side with the same gap. The values measured play no part, so that all crops are scanned alike: a greedy
-    rival of the filling path, and the measure of what the other heuristics gain by what they see.
+    All pixels weigh the same. A scan that fills the field has the lowest such mean (see
+    `adaptive_scan.scans.polygonal_spiral`); the sum of distances at the segment's own positions would count the same
+    gap for each position beside it. Measured values play no part, so that all crops are scanned alike: a greedy rival
+    of the filling path, and the baseline for what the other heuristics gain from the values.
 
     Args:
         geometry: The scan's geometry; None is the default one.
@@ -95,7 +89,7 @@ class CoverageGreedy(_DistanceGreedy):
         **settings: Of `adaptive_scan.agents.candidates.Candidates`.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry.
+        SettingError: If a setting is out of range or does not fit the geometry.
 
     Example:
         >>> policy = CoverageGreedy(ScanGeometry(16, 4, 5))
@@ -108,7 +102,7 @@ class CoverageGreedy(_DistanceGreedy):
     """
 
     def _scores(self, partial_scans: np.ndarray, segments: Segments) -> np.ndarray:
-        # Scans that stand alike score alike; crops that are scanned in step are all of one kind.
+        # Scans with the same mask and position have the same scores; crops that are scanned in step are all alike.
         parts = (partial_scans[:, 1].reshape(len(partial_scans), -1), *(part[:, None] for part in segments.probe[1:]))
         looks = np.concatenate([*parts, segments.probe.starts], axis=1)
         _, kinds, kind_of = np.unique(looks, axis=0, return_index=True, return_inverse=True)
@@ -131,14 +125,14 @@ class VarianceGreedy(_DistanceGreedy):
     predicts it.
 
     Args:
-        predictor: Predicts errors by ``with_error``; a network is called on its own device and in the mode it is in.
+        predictor: Predicts errors by ``with_error``; a network is called on its own device and in evaluation mode.
         geometry: The scan's geometry; None is the default one.
         exploration: Weight of the mean squared error beside each pixel's own.
         batch_size: Candidates tried, and scans completed, at once, which bounds the memory.
         **settings: Of `adaptive_scan.agents.candidates.Candidates`.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry.
+        SettingError: If a setting is out of range or does not fit the geometry.
 
     Example:
         >>> from adaptive_scan.generators import EnsembleCompleter, make_completer
@@ -167,7 +161,8 @@ class VarianceGreedy(_DistanceGreedy):
                 for begin in range(0, len(partial_scans), self.batch_size)
             ]
         )
-        return _explored(variances, self.exploration) / np.maximum(distances, 1.0)
+        weights: np.ndarray = _explored(variances, self.exploration) / np.maximum(distances, 1.0)
+        return weights
 
     def _variances(self, partial_scans: np.ndarray) -> np.ndarray:
         with evaluating(self.predictor), torch.no_grad():
@@ -182,10 +177,9 @@ class GradientFollowing(_DistanceGreedy):
     """Heads along structure: takes the segment with the steepest completion around it, beyond what was measured.
 
     A pixel weighs the length of the gradient of the current completion, by central differences, so that a segment gains
-    by lying on edges as far as they have been guessed, and nothing by following them where they were measured: the
+    by lying on edges that the completer guesses, and nothing by following them where they were measured: the
     image-dependent farthest-point strategy (Eldar et al. 1997, doi:10.1109/83.623193). Far from all measurements
-    completions are flat; a share of the mean gradient, added everywhere, keeps such regions from being
-    forgotten.
+    completions are flat; a share of the mean gradient, added everywhere, keeps such regions in play.
 
     Args:
         geometry: The scan's geometry; None is the default one.
@@ -195,7 +189,7 @@ class GradientFollowing(_DistanceGreedy):
         **settings: Of `adaptive_scan.agents.candidates.Candidates`.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry, or there is no such completer.
+        SettingError: If a setting is out of range or does not fit the geometry, or there is no such completer.
 
     Example:
         >>> GradientFollowing(ScanGeometry(16, 4, 5), exploration=0.5).candidates.actions.shape
@@ -205,7 +199,7 @@ class GradientFollowing(_DistanceGreedy):
     def __init__(
         self,
         geometry: ScanGeometry | None = None,
-        completer: str | CompleterFunction = "infill",
+        completer: str | Completer = "infill",
         *,
         exploration: float = 1.0,
         batch_size: int = 512,
@@ -213,24 +207,20 @@ class GradientFollowing(_DistanceGreedy):
     ) -> None:
         super().__init__(geometry, batch_size=batch_size, **settings)
         self.exploration = _checked_exploration(exploration)
-        self._judge = Judge(completer)
+        self._completer = make_completer(completer) if isinstance(completer, str) else completer
 
     def _weights(self, partial_scans: np.ndarray, distances: np.ndarray) -> np.ndarray:
-        completions = np.concatenate(
-            [
-                self._judge.complete(partial_scans[begin : begin + self.batch_size])[:, 0]
-                for begin in range(0, len(partial_scans), self.batch_size)
-            ]
-        ).astype(np.float64)
+        completions = complete(self._completer, partial_scans, batch_size=self.batch_size)[:, 0].astype(np.float64)
         return _explored(np.hypot(*np.gradient(completions, axis=(1, 2))), self.exploration)
 
 
 def _explored(weights: np.ndarray, exploration: float) -> np.ndarray:
-    """Weights of pixels, shape (n_scans, S, S), and a share of their mean, so that none is forgotten."""
-    return weights + exploration * weights.mean(axis=(1, 2), keepdims=True) + _LEAST_WEIGHT
+    """Weights of pixels, shape (n_scans, S, S), plus a share of their mean, so that no region is ignored."""
+    explored: np.ndarray = weights + exploration * weights.mean(axis=(1, 2), keepdims=True) + _LEAST_WEIGHT
+    return explored
 
 
 def _checked_exploration(exploration: float) -> float:
     if not 0.0 <= exploration < np.inf:
-        raise ValueError(f"exploration: got {exploration}; expected a finite number of at least 0")
+        raise SettingError(f"exploration: got {exploration}; expected a finite number of at least 0")
     return exploration

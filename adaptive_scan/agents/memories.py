@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adaptive_scan.agents.dnc import DncMemory
-from adaptive_scan.agents.memory import Memory, MemoryState
+from adaptive_scan.agents.memory import Memory
 from adaptive_scan.agents.recurrent import RecurrentMemory
 from adaptive_scan.agents.transformer import TransformerMemory
-
-__all__ = [
-    "MEMORIES",
-    "DncMemory",
-    "Memory",
-    "MemoryState",
-    "RecurrentMemory",
-    "TransformerMemory",
-    "make_memory",
-]
+from adaptive_scan.errors import SettingError
 
 
 def _lstm(input_size: int, **settings: object) -> Memory:
@@ -41,12 +32,12 @@ def make_memory(name: str, input_size: int, **settings: object) -> Memory:
     """A memory by its name.
 
     Raises:
-        ValueError: If no memory has that name.
+        SettingError: If no memory has that name.
 
     Example:
         >>> make_memory("lstm", 4, hidden_size=8, n_layers=1).output_size
         8
     """
     if name not in MEMORIES:
-        raise ValueError(f"memory: got {name!r}; expected one of {', '.join(MEMORIES)}")
+        raise SettingError(f"memory: got {name!r}; expected one of {', '.join(MEMORIES)}")
     return MEMORIES[name](input_size, **settings)

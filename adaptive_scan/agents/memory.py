@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from adaptive_scan.errors import SettingError
+
 MemoryState = tuple[Tensor, ...]
 """Tensors of shape (n_layers, n_sequences, size): the sequences stand on the second axis, as in PyTorch's LSTM."""
 
@@ -22,6 +24,19 @@ class Memory(nn.Module, ABC):
         input_size: Features per step that go in.
         output_size: Features per step that come out.
         first_state: What the initial state is made from: a parameter where that state is learned, otherwise zeros.
+
+    Example:
+        >>> class Forgetful(Memory):
+        ...     input_size = output_size = 3
+        ...
+        ...     def initial_state(self, n_sequences):
+        ...         return (torch.zeros(1, n_sequences, 1),)
+        ...
+        ...     def forward(self, inputs, state=None):
+        ...         return inputs, self.initial_state(len(inputs))
+        >>> outputs, state = Forgetful()(torch.zeros(2, 5, 3))
+        >>> outputs.shape
+        torch.Size([2, 5, 3])
     """
 
     input_size: int
@@ -67,14 +82,14 @@ def check_sizes(**sizes: int) -> None:
     """Refuse sizes below one.
 
     Raises:
-        ValueError: If there is one.
+        SettingError: If there is one.
 
     Example:
         >>> check_sizes(input=3, hidden=0)
         Traceback (most recent call last):
             ...
-        ValueError: memory sizes: got input 3, hidden 0; expected at least 1
+        adaptive_scan.errors.SettingError: memory sizes: got input 3, hidden 0; expected at least 1
     """
     if min(sizes.values()) < 1:
         found = ", ".join(f"{name.replace('_', ' ')} {size}" for name, size in sizes.items())
-        raise ValueError(f"memory sizes: got {found}; expected at least 1")
+        raise SettingError(f"memory sizes: got {found}; expected at least 1")

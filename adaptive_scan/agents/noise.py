@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.noise import VectorizedActionNoise
 
+from adaptive_scan.errors import SettingError
+
 
 class ExplorationNoise(VectorizedActionNoise):
     """Noise whose scale falls linearly from 1 to ``final_scale`` over the course of training.
@@ -24,7 +26,7 @@ class ExplorationNoise(VectorizedActionNoise):
         seed: Seed of the noise's own generator.
 
     Raises:
-        ValueError: If sigma or the final scale is negative.
+        SettingError: If sigma or the final scale is negative.
     """
 
     def __init__(self, n_envs: int, sigma: np.ndarray, *, final_scale: float = 1.0, seed: int | None = None) -> None:
@@ -32,7 +34,7 @@ class ExplorationNoise(VectorizedActionNoise):
         self.n_envs = n_envs
         self.sigma = np.atleast_1d(np.asarray(sigma, dtype=np.float64))
         if self.sigma.min() < 0 or final_scale < 0:
-            raise ValueError(f"noise: got sigma {sigma}, final scale {final_scale}; expected neither below 0")
+            raise SettingError(f"noise: got sigma {sigma}, final scale {final_scale}; expected neither below 0")
         self.final_scale = final_scale
         self.scale = 1.0
         self.rng = np.random.default_rng(seed)

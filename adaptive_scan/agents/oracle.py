@@ -1,39 +1,36 @@
-"""A scan that may peek at the truth: what one-step look-ahead could attain at best."""
+"""A scan that sees the truth: the most that looking one step ahead could attain."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
 
 from adaptive_scan.agents.candidates import CandidatePolicy, CandidateSettings, Segments
-from adaptive_scan.envs.judge import Judge
+from adaptive_scan.generators import Completer, complete, make_completer
 from adaptive_scan.scans import ScanGeometry
-
-if TYPE_CHECKING:
-    from adaptive_scan.envs.judge import CompleterFunction
 
 
 class LookAheadOracle(CandidatePolicy):
     """Takes the segment after which the true loss, 10 mean((completion - target)^2), is lowest.
 
-    Each allowed candidate is measured in thought, with the true values of the crop, and completed. No policy that may
-    choose among the same candidates can lower the loss of that step further: a ceiling for greedy policies, and no
-    contender. It is no ceiling for policies that plan, since a segment that gains much now may leave the probe where
-    little is to be gained.
+    Each allowed candidate is simulated with the true values of the crop, and the scan completed. No policy that chooses
+    among the same candidates can lower the loss of that step further: a ceiling for greedy policies, not a contender.
+    It is no ceiling for policies that plan, since a segment that gains much now may leave the probe where little is
+    left to gain.
 
-    Candidates are judged with what is thought to follow them. Around a reference and to the end of the scan, the
-    default there, no crop's loss is higher than the reference's own, for the reference is among what is tried at each
-    step, and each step can only lower the loss; an instrument with faults may break this by little.
+    Candidates are scored together with the segments assumed to follow them. Around a reference and to the end of the
+    scan, the default there, no crop's loss is higher than the reference's own: the reference is among the candidates of
+    each step, and each step can only lower the loss. An instrument with faults may break this slightly.
 
     Args:
-        completer: Name of a classical completer or a callable on tensors; networks are called in the mode they are in.
+        completer: Name of a classical completer or a callable on tensors; networks run in evaluation mode.
         geometry: The scan's geometry; None is the default one.
         batch_size: Candidates completed at once, which bounds the memory.
         **settings: Of `adaptive_scan.agents.candidates.Candidates`.
 
     Raises:
-        ValueError: If a setting is out of range or does not fit the geometry, or there is no such completer.
+        SettingError: If a setting is out of range or does not fit the geometry, or there is no such completer.
 
     Example:
         >>> from adaptive_scan.envs import ScanBatch
@@ -48,14 +45,14 @@ class LookAheadOracle(CandidatePolicy):
 
     def __init__(
         self,
-        completer: str | CompleterFunction,
+        completer: str | Completer,
         geometry: ScanGeometry | None = None,
         *,
         batch_size: int = 512,
         **settings: Unpack[CandidateSettings],
     ) -> None:
         super().__init__(geometry, batch_size=batch_size, **settings)
-        self._judge = Judge(completer)
+        self._completer = make_completer(completer) if isinstance(completer, str) else completer
         self._crops = self._targets = np.empty((0, 0, 0), dtype=np.float32)
 
     def peek(self, crops: np.ndarray, targets: np.ndarray) -> None:
@@ -96,5 +93,6 @@ class LookAheadOracle(CandidatePolicy):
         truth = self._crops[scans[:, None], rows, columns]
         tried[pairs, 0, rows, columns] = np.where(known, tried[pairs, 0, rows, columns], truth)
         tried[pairs, 1, rows, columns] = 1.0
-        errors = self._judge.complete(tried)[:, 0] - self._targets[scans]
-        return 10.0 * np.square(errors).mean(axis=(1, 2), dtype=np.float64)
+        errors = complete(self._completer, tried)[:, 0] - self._targets[scans]
+        losses: np.ndarray = 10.0 * np.square(errors).mean(axis=(1, 2), dtype=np.float64)
+        return losses

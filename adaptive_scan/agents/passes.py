@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adaptive_scan.agents.policies import MemoryActor, MemoryCritic
 from adaptive_scan.agents.replay import BurnIn, Observations
+from adaptive_scan.errors import SettingError
 
 
 class Passes(NamedTuple):
@@ -32,14 +33,14 @@ class Passes(NamedTuple):
         """The same by ``torch.compile``; the first calls with new shapes take their time.
 
         Raises:
-            ValueError: If there is no compiler for the device.
+            SettingError: If there is no compiler for the device.
         """
         try:
             torch.compile(torch.sin)(torch.zeros(2, device=device))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             found, expected = f"True where torch.compile fails ({reason})", "a C++ compiler (CPU) or Triton (CUDA)"
-            raise ValueError(f"compile_networks: got {found}; expected {expected}") from error
+            raise SettingError(f"compile_networks: got {found}; expected {expected}") from error
         return type(self)(torch.compile(self.act), torch.compile(self.encode), torch.compile(self.values))
 
 

@@ -71,10 +71,10 @@ class PathLoss:
     """Loss of completions of scans along paths, with gradients that lead to better paths.
 
     The scans are sampled and splatted bilinearly (`soft_partial_scans`), what an instrument that is not ideal measured
-    straight through, and completed by a network or, where there is none, by the pull-push infill.
+    straight through, and completed by a network or, where there is none, by pull-push interpolation.
 
     Attributes:
-        network: What completes the scans; None for the infill, behind the blur where targets are blurred.
+        network: What completes the scans; None for pull-push interpolation, blurred where targets are.
         instrument: What measures.
         blur: Whether targets are the crops after the 5x5 Gaussian.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_scan.agents.path_loss import Readings
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import FileContentError
 from adaptive_scan.generators import pull_push_infill
 from adaptive_scan.scans import ScanGeometry, tensors
 from adaptive_scan.scans.waypoints import between_corners, corners_of, segments_between, walk
+from adaptive_scan.settings import settings_from_json, settings_to_json
 from adaptive_scan.trees import read_tree, write_tree
 
 _KIND = "adaptive_scan.pathwise"  # what a file says it holds
@@ -41,7 +43,7 @@ class PathwiseSettings:
             [px].
 
     Raises:
-        ValueError: If one of them is out of range.
+        SettingError: If one of them is out of range.
 
     Example:
         >>> PathwiseSettings(n_together=4).hidden_size
@@ -55,9 +57,9 @@ class PathwiseSettings:
     def __post_init__(self) -> None:
         for name in ("n_together", "hidden_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected at least 1")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected at least 1")
         if not 0.0 < self.largest_offset < math.inf:
-            raise ValueError(f"largest_offset: got {self.largest_offset}; expected more than 0")
+            raise SettingError(f"largest_offset: got {self.largest_offset}; expected more than 0")
 
 
 class Progress(NamedTuple):
@@ -78,8 +80,8 @@ class Progress(NamedTuple):
 class PathwiseActor(nn.Module):
     """Chooses the next segments from the partial scan, the last values and a recurrent memory (a GRU).
 
-    It sees the infill and the mask of what was measured around the next waypoint and, coarsely, everywhere. Its output
-    layer starts at zero: an untrained actor follows the reference.
+    It sees a rough completion (pull-push) and the mask of what was measured, around the next waypoint and, coarsely,
+    everywhere. Its output layer starts at zero: an untrained actor follows the reference.
 
     Args:
         reference: Corners of the reference path [px], float32, shape (n_segments + 1, 2); the first two are those with
@@ -88,7 +90,7 @@ class PathwiseActor(nn.Module):
         settings: What it may do.
 
     Raises:
-        ValueError: If the reference does not fit the geometry.
+        SettingError: If the reference does not fit the geometry.
 
     Example:
         >>> from adaptive_scan.scans import filling_path
@@ -200,18 +202,18 @@ class PathwiseActor(nn.Module):
 def _check_reference(reference: Tensor, geometry: ScanGeometry) -> None:
     expected = (geometry.n_segments + 1, 2)
     if tuple(reference.shape) != expected or not torch.isfinite(reference).all():
-        raise ValueError(f"reference has shape {tuple(reference.shape)}; expected finite corners of shape {expected}")
+        raise SettingError(f"reference has shape {tuple(reference.shape)}; expected finite corners of shape {expected}")
     if geometry.image_size % 2 or geometry.n_segments < 2 or not geometry.has_free_spacing:
-        raise ValueError(f"geometry: got {geometry}; expected an even side, two segments or more, and a free spacing")
+        raise SettingError(f"geometry: got {geometry}; expected an even side, two segments or more, and a free spacing")
     first = corners_of(geometry, torch.tensor([geometry.first_heading]), _first_spacing(reference, geometry)[None])
     off = float((reference[:2] - first).abs().max())
     if off > 1e-3:
-        raise ValueError(f"reference begins {off:.3g} px off the first segment; expected that of the geometry")
+        raise SettingError(f"reference begins {off:.3g} px off the first segment; expected that of the geometry")
 
 
 def _first_spacing(reference: Tensor, geometry: ScanGeometry) -> Tensor:
     """Spacing of the first segment of a reference path [px]."""
-    length = torch.linalg.vector_norm((reference[1] - reference[0]).double()) / geometry.n_positions
+    length: Tensor = torch.linalg.vector_norm((reference[1] - reference[0]).double()) / geometry.n_positions
     return length.clamp(*geometry.spacing_bounds)
 
 
@@ -253,6 +255,17 @@ class PathwisePolicy:
     Attributes:
         actor: The actor, in evaluation mode.
         environment: Settings of the environment that it acts in.
+
+    Example:
+        >>> from adaptive_scan.envs import ScanBatch
+        >>> from adaptive_scan.scans import filling_path
+        >>> geometry = ScanGeometry(16, 12, 1, spacing=(0.7, 6.0))
+        >>> headings, spacings = (torch.from_numpy(path) for path in filling_path(geometry))
+        >>> policy = PathwisePolicy(PathwiseActor(corners_of(geometry, headings, spacings).float(), geometry))
+        >>> batch = ScanBatch(3, rng=np.random.default_rng(0), completer=None, **policy.environment)
+        >>> actions, state = policy.predict(batch.reset())
+        >>> actions.shape
+        (3, 3)
     """
 
     def __init__(self, actor: PathwiseActor) -> None:
@@ -310,7 +323,7 @@ class PathwisePolicy:
     def save(self, path: Path) -> None:
         """Write the actor and all that rebuilds it, as safetensors."""
         actor = self.actor
-        settings = {"geometry": actor.geometry.to_dict(), "settings": asdict(actor.settings)}
+        settings = {"geometry": actor.geometry.to_dict(), "settings": settings_to_json(actor.settings)}
         write_tree(path, {"kind": _KIND, **settings, "weights": dict(actor.state_dict())})
 
 
@@ -318,23 +331,36 @@ def _actions(starts: Tensor, ends: Tensor, geometry: ScanGeometry) -> np.ndarray
     """Actions that lead from start to end, float64, shape (n_scans, 3)."""
     corners = torch.stack((starts, ends), dim=1).double()
     headings, spacings = segments_between(corners, geometry.n_positions)
-    low, high = geometry.spacing_bounds
-    component = 2.0 * torch.log(spacings / low) / math.log(high / low) - 1.0
-    actions = torch.cat((torch.cos(headings), torch.sin(headings), component.clamp(-1, 1)), dim=1)
-    return actions.numpy()
+    component = tensors.action_from_spacing(spacings, geometry.spacing_bounds)
+    return torch.cat((torch.cos(headings), torch.sin(headings), component), dim=1).numpy()
 
 
 def load_pathwise(path: Path) -> PathwisePolicy:
     """The policy that `PathwisePolicy.save` wrote.
 
+    Args:
+        path: File to read.
+
     Raises:
-        FileContentError: If the file is none.
+        FileContentError: If the file is missing, broken or something else.
+
+    Example:
+        >>> import tempfile
+        >>> from adaptive_scan.scans import filling_path
+        >>> geometry = ScanGeometry(16, 12, 1, spacing=(0.7, 6.0))
+        >>> headings, spacings = (torch.from_numpy(path) for path in filling_path(geometry))
+        >>> policy = PathwisePolicy(PathwiseActor(corners_of(geometry, headings, spacings).float(), geometry))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     policy.save(Path(folder) / "actor.safetensors")
+        ...     load_pathwise(Path(folder) / "actor.safetensors").actor.geometry == geometry
+        True
     """
     tree = read_tree(path)
     try:
         if tree["kind"] != _KIND:
             raise ValueError(f"got {tree['kind']!r}")
-        geometry, settings = ScanGeometry.from_dict(tree["geometry"]), PathwiseSettings(**tree["settings"])
+        geometry = ScanGeometry.from_dict(tree["geometry"])
+        settings = settings_from_json(PathwiseSettings, tree["settings"])
         actor = PathwiseActor(tree["weights"]["reference"], geometry, settings)
         actor.load_state_dict(tree["weights"])
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -343,24 +369,23 @@ def load_pathwise(path: Path) -> PathwisePolicy:
 
 
 def pathwise_geometry(geometry: ScanGeometry, *, n_positions: int = 1, highest: float | None = None) -> ScanGeometry:
-    """The geometry of scans of the same dose whose segments are shorter and whose spacing is free.
+    """The geometry of scans with as many positions, whose segments are shorter and whose spacing is free.
 
     Args:
-        geometry: The geometry of the others.
-        n_positions: Positions of a segment; the dose is a multiple of it.
-        highest: Largest spacing [px]; three times that of an even scan of this dose when None.
+        geometry: The geometry to shorten the segments of.
+        n_positions: Positions of a segment, a divisor of those of the whole scan.
+        highest: Largest spacing [px]; three times that of an even scan with as many positions when None.
 
     Raises:
-        ValueError: If the dose is no multiple of the positions.
+        SettingError: If the positions of the whole scan are no multiple of those of a segment.
 
     Example:
         >>> pathwise_geometry(ScanGeometry(48, 10, 10)).n_segments
         100
     """
     if n_positions < 1 or geometry.n_positions_total % n_positions:
-        raise ValueError(
-            f"n_positions: got {n_positions}; expected a divisor of the dose, {geometry.n_positions_total}"
-        )
+        expected = f"a divisor of {geometry.n_positions_total}, the positions of the scan"
+        raise SettingError(f"n_positions: got {n_positions}; expected {expected}")
     even = geometry.image_size / math.sqrt(geometry.n_positions_total)
     bounds = (math.sqrt(0.5), max(3.0 * even if highest is None else highest, 1.0))
     return replace(

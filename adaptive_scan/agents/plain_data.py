@@ -1,4 +1,8 @@
-"""Spaces, exploration noise and settings as plain data: what the files of agents hold beside the weights."""
+"""Spaces, exploration noise and arguments of constructors as plain data: what agents' files hold beside the weights.
+
+Arguments are whatever a caller passed, tuples and known classes among them, so they are written as trees are
+(`adaptive_scan.trees`); settings that are dataclasses have a codec of their own, `adaptive_scan.settings`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ _NOISES: dict[str, tuple[type[ExplorationNoise], tuple[str, ...]]] = {
 }
 
 
-def space_to_json(space: spaces.Space) -> dict[str, Any]:
+def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
     """A space that Stable-Baselines3 learns from as a tree of lists, strings and numbers.
 
     Raises:
@@ -48,7 +52,7 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
     raise TypeError(f"space: got {space}; expected a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict of them")
 
 
-def space_from_json(data: dict[str, Any]) -> spaces.Space:
+def space_from_json(data: dict[str, Any]) -> spaces.Space[Any]:
     """The space of :func:`space_to_json`.
 
     Example:
@@ -80,7 +84,8 @@ def noise_to_json(noise: ActionNoise) -> dict[str, Any] | None:
         "arguments": {argument: getattr(noise, argument) for argument in arguments},
         "state": noise.state_dict(),
     }
-    return encode_tree(_arrays_as_lists(content), {})
+    encoded: dict[str, Any] = encode_tree(_arrays_as_lists(content), {})
+    return encoded
 
 
 def _arrays_as_lists(node: Any) -> Any:
@@ -112,11 +117,11 @@ def noise_from_json(data: dict[str, Any], n_envs: int | None = None) -> Explorat
     return noise
 
 
-def settings_to_json(settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Settings as plain data, and the names of those that have no such form, which are written as None.
+def arguments_to_json(settings: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Arguments by name as plain data, and the names of those that have no such form, which are written as None.
 
     Example:
-        >>> settings_to_json({"gamma": 0.9, "features": NatureCNN, "learning_rate": lambda progress: 1.0})
+        >>> arguments_to_json({"gamma": 0.9, "features": NatureCNN, "learning_rate": lambda progress: 1.0})
         ({'gamma': 0.9, 'features': {'__class__': 'NatureCNN'}, 'learning_rate': None}, ['learning_rate'])
     """
     left_out = [name for name, value in settings.items() if not _is_plain(value)]
@@ -133,8 +138,8 @@ def _is_plain(value: Any) -> bool:
     return not arrays
 
 
-def settings_from_json(data: dict[str, Any]) -> dict[str, Any]:
-    """The settings of :func:`settings_to_json`.
+def arguments_from_json(data: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of :func:`arguments_to_json`.
 
     Raises:
         KeyError: If a class is named that files may not name.

@@ -23,11 +23,15 @@ from stable_baselines3.common.torch_layers import (
     NatureCNN,
 )
 from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
-from adaptive_scan.agents.memories import MemoryState, make_memory
+from adaptive_scan.agents.memories import make_memory
+from adaptive_scan.agents.memory import MemoryState
+from adaptive_scan.agents.pickles import ModelFileError
 from adaptive_scan.agents.replay import BurnIn, Observations
-from adaptive_scan.agents.storage import load_policy, save_policy
+from adaptive_scan.agents.storage import read_policy, write_policy
+from adaptive_scan.errors import SettingError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU}
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -39,7 +43,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 def _choose(what: str, name: str, known: dict[str, Any]) -> Any:
     if name not in known:
-        raise ValueError(f"{what}: got {name!r}; expected one of {', '.join(known)}")
+        raise SettingError(f"{what}: got {name!r}; expected one of {', '.join(known)}")
     return known[name]
 
 
@@ -63,7 +67,7 @@ class SequenceEncoder(nn.Module):
 
     def __init__(
         self,
-        observation_space: spaces.Space,
+        observation_space: spaces.Space[Any],
         action_size: int,
         features_extractor: BaseFeaturesExtractor,
         memory: str,
@@ -99,7 +103,8 @@ class SequenceEncoder(nn.Module):
             flat = observations.flatten(0, 1)
         ready: Any = preprocess_obs(flat, self.observation_space, normalize_images=self.normalize_images)
         features = self.features_extractor(ready).reshape(n_sequences, n_steps, -1)
-        return self.memory(torch.cat([features, previous_actions], dim=-1), state)
+        seen: tuple[Tensor, MemoryState] = self.memory(torch.cat([features, previous_actions], dim=-1), state)
+        return seen
 
     def start_state(self, burn_in: BurnIn | None) -> MemoryState | None:
         """State of the memory before slices of episodes, warmed up on the steps before them.
@@ -202,7 +207,8 @@ class MemoryCritic(nn.Module):
 
     def encode(self, observations: Observations, previous_actions: Tensor, state: MemoryState | None = None) -> Tensor:
         """Latents for each step, shape (n_sequences, n_steps, output_size)."""
-        return self.encoder(observations, previous_actions, state)[0]
+        latents: Tensor = self.encoder(observations, previous_actions, state)[0]
+        return latents
 
     def values(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
         """Value of an action at each step, one tensor (n_sequences, n_steps) for each head."""
@@ -230,7 +236,14 @@ class MemoryPolicy(BasePolicy):
         optimizer_kwargs: Its settings beyond the learning rate.
 
     Raises:
-        ValueError: If a name is unknown.
+        SettingError: If a name is unknown.
+
+    Example:
+        >>> box = spaces.Box(-1.0, 1.0, (2,))
+        >>> policy = MemoryPolicy(box, box, lambda progress: 1e-3, memory="gru", memory_kwargs={"hidden_size": 4})
+        >>> actions, (memory, previous) = policy.predict(np.zeros((5, 2), np.float32))
+        >>> actions.shape, memory.shape, previous.shape
+        ((5, 2), (2, 5, 4), (1, 5, 2))
     """
 
     actor: MemoryActor
@@ -240,7 +253,7 @@ class MemoryPolicy(BasePolicy):
 
     def __init__(
         self,
-        observation_space: spaces.Space,
+        observation_space: spaces.Space[Any],
         action_space: spaces.Box,
         lr_schedule: Schedule,
         *,
@@ -257,9 +270,9 @@ class MemoryPolicy(BasePolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if n_critics < 1:
-            raise ValueError(f"n_critics: got {n_critics}; expected at least 1")
+            raise SettingError(f"n_critics: got {n_critics}; expected at least 1")
         if isinstance(observation_space, spaces.Dict) and features_extractor_class in (FlattenExtractor, NatureCNN):
-            raise ValueError(
+            raise SettingError(
                 f"policy: got {type(self).__name__} for Dict observations; expected MultiInputMemoryPolicy"
             )
         super().__init__(
@@ -294,14 +307,11 @@ class MemoryPolicy(BasePolicy):
         )
         self.critic = MemoryCritic(self._make_encoder(), self.net_arch, self.action_size, head, n_critics)
         self._n_state_parts = len(self.actor.encoder.memory.initial_state(1)) + 1
-        self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
-        self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
-        self.actor_target.eval()
-        self.critic_target.eval()
+        self.actor_target = copy.deepcopy(self.actor).requires_grad_(False).eval()
+        self.critic_target = copy.deepcopy(self.critic).requires_grad_(False).eval()
         make_optimizer = _choose("optimizer", optimizer, OPTIMIZERS)
         for part in (self.actor, self.critic):
-            rate = {"lr": lr_schedule(1.0)}
-            part.optimizer = make_optimizer(part.parameters(), **rate, **(optimizer_kwargs or {}))
+            part.optimizer = make_optimizer(part.parameters(), lr=lr_schedule(1.0), **(optimizer_kwargs or {}))
 
     def set_training_mode(self, mode: bool) -> None:
         """Put actor and critic into training or evaluation mode; their targets never train."""
@@ -421,7 +431,7 @@ class MemoryPolicy(BasePolicy):
         Args:
             path: File to write; it appears by rename.
         """
-        save_policy(self, path)
+        write_policy(path, self._get_constructor_parameters(), self.state_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: torch.device | str = "auto", **settings: Any) -> Self:
@@ -435,9 +445,15 @@ class MemoryPolicy(BasePolicy):
         Raises:
             TreeFileError: If the file is missing or broken.
             ModelFileError: If it holds no policy, or one of a later version.
-            ValueError: If a setting that could not be written is not passed again.
+            SettingError: If a setting that could not be written is not passed again.
         """
-        return load_policy(cls, path, device=device, **settings)
+        stored = read_policy(path, settings)
+        policy = cls(stored.observation_space, stored.action_space, cls._dummy_schedule, **stored.settings)
+        try:
+            policy.load_state_dict(stored.state)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ModelFileError(path, f"unfitting parameters ({error})", "those of its networks") from error
+        return policy.to(get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -453,10 +469,11 @@ class MemoryPolicy(BasePolicy):
         """Action on [-1, 1] from the initial state; :meth:`predict` carries the state."""
         first = next(iter(observation.values())) if isinstance(observation, dict) else observation
         previous = torch.zeros(first.shape[0], 1, self.action_size, device=self.device)
-        return self.actor(_one_step(observation), previous)[0][:, 0]
+        actions: Tensor = self.actor(_one_step(observation), previous)[0]
+        return actions[:, 0]
 
 
-def _as_batch(observation: Any, space: spaces.Space, device: torch.device) -> tuple[Tensor, bool]:
+def _as_batch(observation: Any, space: spaces.Space[Any], device: torch.device) -> tuple[Tensor, bool]:
     """One part of an observation as a tensor with the environments first, and whether it came as a batch."""
     array, shape = np.array(observation), space.shape or ()
     batched = array.ndim == len(shape) + 1
@@ -477,7 +494,7 @@ class MultiInputMemoryPolicy(MemoryPolicy):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         space = kwargs.get("observation_space", args[0] if args else None)
         if not isinstance(space, spaces.Dict):
-            raise ValueError(f"policy: got MultiInputMemoryPolicy for {space}; expected MlpMemoryPolicy, or a Dict")
+            raise SettingError(f"policy: got MultiInputMemoryPolicy for {space}; expected MlpMemoryPolicy, or a Dict")
         super().__init__(*args, **{"features_extractor_class": CombinedExtractor, **kwargs})
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adaptive_scan.errors import SettingError
+
 SMALLEST_PRIORITY = 1e-6
 
 
@@ -49,7 +51,8 @@ def importance_weights(probabilities: np.ndarray, n_episodes: int, exponent: flo
         [0.5, 1.0]
     """
     weights: np.ndarray = (n_episodes * probabilities) ** -exponent
-    return weights / weights.max()
+    weights /= weights.max()
+    return weights
 
 
 class EpisodePriorities:
@@ -67,7 +70,7 @@ class EpisodePriorities:
         largest: The largest priority so far, which new episodes get; 1 at first.
 
     Raises:
-        ValueError: If an exponent is out of its range.
+        SettingError: If an exponent is out of its range.
 
     Example:
         >>> priorities = EpisodePriorities(3, exponent=1.0, weight_exponent=1.0)
@@ -80,9 +83,9 @@ class EpisodePriorities:
 
     def __init__(self, n_capacity: int, *, exponent: float, weight_exponent: float) -> None:
         if not exponent >= 0:
-            raise ValueError(f"priority_exponent: got {exponent}; expected at least 0")
+            raise SettingError(f"priority_exponent: got {exponent}; expected at least 0")
         if not weight_exponent >= 0:
-            raise ValueError(f"weight_exponent: got {weight_exponent}; expected at least 0")
+            raise SettingError(f"weight_exponent: got {weight_exponent}; expected at least 0")
         self.exponent, self.weight_exponent = exponent, weight_exponent
         self.values = np.zeros(n_capacity)
         self.largest = 1.0

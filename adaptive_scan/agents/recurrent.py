@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_scan.agents.memory import Memory, MemoryState, check_sizes
+from adaptive_scan.errors import SettingError
 
 
 class RecurrentMemory(Memory):
@@ -29,7 +30,7 @@ class RecurrentMemory(Memory):
             leaves PyTorch's start, which forgets half of its state at each step.
 
     Raises:
-        ValueError: If the kind is unknown, a size is not positive, or the longest dependency is below 2.
+        SettingError: If the kind is unknown, a size is not positive, or the longest dependency is below 2.
 
     Example:
         >>> memory = RecurrentMemory("gru", 3, hidden_size=8, n_layers=2)
@@ -52,7 +53,7 @@ class RecurrentMemory(Memory):
         super().__init__()
         cells: dict[str, tuple[type[nn.LSTM] | type[nn.GRU], int]] = {"lstm": (nn.LSTM, 2), "gru": (nn.GRU, 1)}
         if kind not in cells:
-            raise ValueError(f"memory kind: got {kind!r}; expected one of {', '.join(cells)}")
+            raise SettingError(f"memory kind: got {kind!r}; expected one of {', '.join(cells)}")
         check_sizes(input=input_size, hidden=hidden_size, layers=n_layers)
         cell, self._n_state_tensors = cells[kind]
         self.input_size = input_size
@@ -99,7 +100,7 @@ def _open_gates(layers: nn.ModuleList, longest_dependency: int) -> None:
     of an LSTM's input gate its negative.
     """
     if longest_dependency < 2:
-        raise ValueError(f"longest_dependency: got {longest_dependency}; expected at least 2 steps, or None")
+        raise SettingError(f"longest_dependency: got {longest_dependency}; expected at least 2 steps, or None")
     for layer in layers:
         assert isinstance(layer, nn.LSTM | nn.GRU)
         n = layer.hidden_size

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from adaptive_scan.agents.noise import ExplorationNoise
 from adaptive_scan.agents.passes import PASSES
-from adaptive_scan.agents.pickle_free import PickleFreeAlgorithm
 from adaptive_scan.agents.plain_data import noise_from_json, noise_to_json
 from adaptive_scan.agents.policies import (
     CnnMemoryPolicy,
@@ -25,10 +24,12 @@ from adaptive_scan.agents.policies import (
     MultiInputMemoryPolicy,
 )
 from adaptive_scan.agents.replay import EpisodeBatch, EpisodeReplayBuffer
+from adaptive_scan.agents.stored_algorithm import StoredAlgorithm
 from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets, saturation
+from adaptive_scan.errors import SettingError
 
 
-class RecurrentTD3(PickleFreeAlgorithm):
+class RecurrentTD3(StoredAlgorithm):
     """Twin delayed deterministic policy gradients with memories, replaying whole episodes.
 
     Heess et al. 2015 (arXiv:1512.04455) with the additions of Fujimoto et al. 2018 (arXiv:1802.09477). Each batch is a
@@ -59,8 +60,8 @@ class RecurrentTD3(PickleFreeAlgorithm):
         use_target_actor: Whether targets take the target actor's action, or the live actor's as the adaptive-scan paper
             does.
         max_grad_norm: Bound of the gradient norm of actor and critic; None is no bound.
-        saturation_penalty: Weight of :func:`~adaptive_scan.agents.saturation` in the actor's loss: an actor that an
-            uninformed critic has driven deep into its tanh gets no gradient to come back.
+        saturation_penalty: Weight of :func:`~adaptive_scan.agents.targets.saturation` in the actor's loss: an actor
+            that an uninformed critic has driven deep into its tanh gets no gradient to come back.
         replay_buffer_class: Kind of the replay buffer; None is :class:`~adaptive_scan.agents.EpisodeReplayBuffer`.
         replay_buffer_kwargs: Its settings beyond the spaces and sizes: slices with burn-in, priorities.
         compile_networks: Whether ``torch.compile`` translates the passes of learning; decisions stay as they are.
@@ -74,9 +75,16 @@ class RecurrentTD3(PickleFreeAlgorithm):
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        ValueError: If the length of the longest episode is neither given nor known, the replay buffer keeps no
+        SettingError: If the length of the longest episode is neither given nor known, the replay buffer keeps no
             episodes or has no room for one, there is no compiler for ``compile_networks``, a number is out of its
             range, or the actions are no floats that can differ.
+
+    Example:
+        >>> small = {"memory_kwargs": {"hidden_size": 8}}
+        >>> model = RecurrentTD3("MlpMemoryPolicy", "Pendulum-v1", policy_kwargs=small, seed=0, device="cpu")
+        >>> actions, state = model.predict(np.zeros((5, 3), np.float32))
+        >>> actions.shape
+        (5, 1)
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -218,11 +226,13 @@ class RecurrentTD3(PickleFreeAlgorithm):
     def _make_replay_buffer(self) -> EpisodeReplayBuffer:
         longest = self._longest_episode()
         if self.env is not None and self.buffer_size < longest:
-            raise ValueError(f"buffer_size: got {self.buffer_size}; expected room for an episode of {longest} steps")
+            raise SettingError(f"buffer_size: got {self.buffer_size}; expected room for an episode of {longest} steps")
         make: Any = self.replay_buffer_class
         if not issubclass(make, EpisodeReplayBuffer):
-            raise ValueError(f"replay_buffer_class: got {make.__name__}; expected EpisodeReplayBuffer or a kind of it")
-        return make(
+            raise SettingError(
+                f"replay_buffer_class: got {make.__name__}; expected EpisodeReplayBuffer or a kind of it"
+            )
+        buffer: EpisodeReplayBuffer = make(
             self.buffer_size if self.env is not None else 1,  # a model that only predicts replays nothing
             self.observation_space,
             self.action_space,
@@ -234,6 +244,7 @@ class RecurrentTD3(PickleFreeAlgorithm):
                 **self.replay_buffer_kwargs,
             },
         )
+        return buffer
 
     def _longest_episode(self) -> int:
         """Steps of the longest episode, as given or as the environments' time limits have it."""
@@ -243,7 +254,7 @@ class RecurrentTD3(PickleFreeAlgorithm):
             return 1
         # Gymnasium's TimeLimit has it; asking workers for their specification would pickle what made them.
         if not self.env.has_attr("_max_episode_steps"):
-            raise ValueError("max_episode_steps: got None, and environments without TimeLimit; expected a number")
+            raise SettingError("max_episode_steps: got None, and environments without TimeLimit; expected a number")
         self.max_episode_steps = max(self.env.get_attr("_max_episode_steps"))
         return self.max_episode_steps
 
@@ -271,7 +282,7 @@ class RecurrentTD3(PickleFreeAlgorithm):
             self._last_obs, self._is_inside_step = None, False
         noise = self.action_noise if isinstance(self.action_noise, ExplorationNoise) else None
         if noise is not None and noise.n_envs != self.n_envs:
-            raise ValueError(f"action_noise: got noise for {noise.n_envs} environments; expected {self.n_envs}")
+            raise SettingError(f"action_noise: got noise for {noise.n_envs} environments; expected {self.n_envs}")
         goes_on = not reset_num_timesteps and self._last_obs is not None
         noise_state = noise.state_dict() if noise is not None else {}
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args)
@@ -371,9 +382,9 @@ class RecurrentTD3(PickleFreeAlgorithm):
             if self.saturation_penalty > 0:
                 loss = loss + self.saturation_penalty * measured["saturation"]
             self.actor.optimizer.zero_grad()
-            loss.backward(inputs=list(self.actor.parameters()))
+            torch.autograd.backward(loss, inputs=list(self.actor.parameters()))
         self.critic.optimizer.zero_grad()
-        measured["critic_loss"].backward()
+        torch.autograd.backward(measured["critic_loss"])
         self._step(self.critic)
         if update_actor:
             self._step(self.actor)
@@ -475,23 +486,23 @@ def _check_settings(*, at_least_1: dict[str, Any], not_negative: dict[str, Any],
     """Raise a ValueError that names the first number out of its range; functions, and None for no bound, pass."""
     for name, value in at_least_1.items():
         if not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name}: got {value!r}; expected a whole number of at least 1")
+            raise SettingError(f"{name}: got {value!r}; expected a whole number of at least 1")
     for name, value in not_negative.items():
         if value is not None and not (isinstance(value, float | int | np.number) and value >= 0):
-            raise ValueError(f"{name}: got {value!r}; expected a number of at least 0")
+            raise SettingError(f"{name}: got {value!r}; expected a number of at least 0")
     for name, value in shares.items():
         if not callable(value) and not (isinstance(value, float | int | np.number) and 0 <= value <= 1):
-            raise ValueError(f"{name}: got {value!r}; expected a number between 0 and 1")
+            raise SettingError(f"{name}: got {value!r}; expected a number between 0 and 1")
 
 
-def _check_actions(space: spaces.Space | None) -> None:
+def _check_actions(space: spaces.Space[Any] | None) -> None:
     """Raise a ValueError unless every component of the actions is a float that can differ from another."""
     if space is None:
         return
     if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-        raise ValueError(f"action_space: got {space}; expected a Box of floats")
+        raise SettingError(f"action_space: got {space}; expected a Box of floats")
     if not (space.low < space.high).all():
-        raise ValueError("action_space: got a component with equal bounds; expected low below high in all of them")
+        raise SettingError("action_space: got a component with equal bounds; expected low below high in all of them")
 
 
 class RDPG(RecurrentTD3):

@@ -22,6 +22,7 @@ from torch import Tensor
 from adaptive_scan.agents.priorities import EpisodePriorities, episode_priorities
 from adaptive_scan.agents.replay_files import ReplayFileError, Target, name_of, npz_path, read_replay, write_replay
 from adaptive_scan.agents.slices import draw_starts, take_rows
+from adaptive_scan.errors import SettingError
 
 Observations = Tensor | dict[str, Tensor]
 _BOX = ""  # the key under which observations that are no Dict are kept
@@ -126,8 +127,8 @@ class EpisodeReplayBuffer(BaseBuffer):
     def __init__(
         self,
         buffer_size: int,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
         device: torch.device | str = "auto",
         n_envs: int = 1,
         optimize_memory_usage: bool = False,
@@ -143,15 +144,15 @@ class EpisodeReplayBuffer(BaseBuffer):
     ) -> None:
         super().__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
         if max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps: got {max_episode_steps}; expected at least 1")
+            raise SettingError(f"max_episode_steps: got {max_episode_steps}; expected at least 1")
         if buffer_size < 1:
-            raise ValueError(f"buffer_size: got {buffer_size}; expected at least 1")
+            raise SettingError(f"buffer_size: got {buffer_size}; expected at least 1")
         if n_slice_steps is not None and n_slice_steps < 1:
-            raise ValueError(f"n_slice_steps: got {n_slice_steps}; expected at least 1, or None for whole episodes")
+            raise SettingError(f"n_slice_steps: got {n_slice_steps}; expected at least 1, or None for whole episodes")
         if not 0 <= n_burn_in <= (n_slice_steps or 0):
-            raise ValueError(f"n_burn_in: got {n_burn_in}; expected 0 to n_slice_steps={n_slice_steps or 0}")
+            raise SettingError(f"n_burn_in: got {n_burn_in}; expected 0 to n_slice_steps={n_slice_steps or 0}")
         if not 0 <= priority_mix <= 1:
-            raise ValueError(f"priority_mix: got {priority_mix}; expected 0 to 1")
+            raise SettingError(f"priority_mix: got {priority_mix}; expected 0 to 1")
         self.max_episode_steps = max_episode_steps
         self.n_slice_steps, self.n_burn_in, self.priority_mix = n_slice_steps, n_burn_in, priority_mix
         self.n_capacity = max(1, buffer_size // max_episode_steps)
@@ -228,7 +229,7 @@ class EpisodeReplayBuffer(BaseBuffer):
         """
         envs, step = np.arange(self.n_envs), self._open_steps
         if step.max() >= self.max_episode_steps:
-            raise ValueError(
+            raise SettingError(
                 f"episode of environment {int(step.argmax())}: longer than max_episode_steps={self.max_episode_steps}"
             )
         before = obs if self._is_dict else {_BOX: obs}

@@ -24,6 +24,7 @@ from adaptive_scan.agents.policies import MemoryPolicy
 from adaptive_scan.agents.recurrent_td3 import RDPG
 from adaptive_scan.agents.replay import EpisodeBatch, EpisodeReplayBuffer, FieldSpec
 from adaptive_scan.envs import PartialScanVecEnv, ScanBatch
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import AlrcState, alrc, augment, blur_targets, completion_loss, draw_positions
 from adaptive_scan.generators.training import generator_step
 from adaptive_scan.micrographs import CropSource
@@ -55,7 +56,11 @@ class CoTraining:
         blur: Whether targets are blurred by the 5x5 Gaussian.
 
     Raises:
-        ValueError: If a name is unknown.
+        SettingError: If a name is unknown.
+
+    Example:
+        >>> CoTraining(static_scans=("spiral",), n_static=8).reward
+        'relative'
     """
 
     static_scans: tuple[str, ...] = ()
@@ -72,7 +77,7 @@ class CoTraining:
     def __post_init__(self) -> None:
         for name, known in (("reward", ("absolute", "relative", "log-ratio")), ("complete", ("replayed", "newest"))):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name}: got {getattr(self, name)!r}; expected one of {', '.join(known)}")
+                raise SettingError(f"{name}: got {getattr(self, name)!r}; expected one of {', '.join(known)}")
 
 
 class ScanExamples(NamedTuple):
@@ -122,11 +127,27 @@ def _with_scores(batch: EpisodeBatch, scores: Tensor) -> Tensor:
     return rewards
 
 
+def _check_scans(batch: ScanBatch, generator: nn.Module, reward: str, *, has_reference: bool) -> None:
+    """Refuse a reward, a generator or scans that a scan agent cannot learn from."""
+    if reward != "absolute" and not has_reference:
+        raise SettingError(f"reward: got {reward!r} and no reference_headings; expected the reference scan's")
+    if reward != "absolute" and any(isinstance(module, _BatchNorm) for module in generator.modules()):
+        raise SettingError(
+            f"reward: got {reward!r} for a generator with batch normalisation; expected 'absolute'"
+            " (its completions of the reference would depend on the other scans of the batch)"
+        )
+    if batch.judge is not None:
+        raise SettingError("env: got one with a completer; expected completer=None, the agent scores scans itself")
+    if batch.has_free_dwell:
+        found, expected = "one with free dwell times", "dwell=None, the same number of positions in all scans"
+        raise SettingError(f"env: got {found}; expected {expected}")
+
+
 class ScanRDPG(RDPG):
     """RDPG on partial scans, co-training a generator.
 
     Static and reference scans go through the environment's instrument, as the actor's do. The reference of a scan meets
-    the faults of that scan, so that their difference is a merit of the path and not of chance.
+    the faults of that scan, so that their difference is due to the path and not to chance.
 
     Args:
         policy: ``"MultiInputMemoryPolicy"`` or a policy class.
@@ -142,8 +163,25 @@ class ScanRDPG(RDPG):
         kwargs: Everything else :class:`RDPG` takes.
 
     Raises:
-        ValueError: If rewards refer to a reference and there is none, or the generator normalises over batches; or if
+        SettingError: If rewards refer to a reference and there is none, or the generator normalises over batches; or if
             the environment scores scans, leaves their dwell times free or normalises observations.
+
+    Example:
+        >>> generator = nn.Conv2d(2, 1, 3, padding=1)
+        >>> agent = ScanRDPG(
+        ...     "MultiInputMemoryPolicy",
+        ...     PartialScanVecEnv(2, geometry=ScanGeometry(16, 4, 5), completer=None),
+        ...     generator=generator,
+        ...     generator_optimizer=torch.optim.Adam(generator.parameters()),
+        ...     generator_learning_rate=lambda progress: 1e-3,
+        ...     co_training=CoTraining(reward="absolute"),
+        ...     policy_kwargs={"memory_kwargs": {"hidden_size": 8}},
+        ...     buffer_size=60,
+        ...     learning_starts=0,
+        ...     device="cpu",
+        ... )
+        >>> agent.learn(12).num_timesteps
+        12
     """
 
     def __init__(
@@ -162,19 +200,7 @@ class ScanRDPG(RDPG):
         **kwargs: Any,
     ) -> None:
         self.co_training = CoTraining() if co_training is None else co_training
-        if self.co_training.reward != "absolute" and reference_headings is None:
-            raise ValueError(
-                f"reward: got {self.co_training.reward!r} and no reference_headings; expected the reference scan's"
-            )
-        if self.co_training.reward != "absolute" and any(isinstance(m, _BatchNorm) for m in generator.modules()):
-            raise ValueError(
-                f"reward: got {self.co_training.reward!r} for a generator with batch normalisation; expected 'absolute'"
-                " (its completions of the reference would depend on the other scans of the batch)"
-            )
-        if env.batch.judge is not None:
-            raise ValueError("env: got one with a completer; expected completer=None, the agent scores scans itself")
-        if env.batch.has_free_dwell:
-            raise ValueError("env: got one with free dwell times; expected dwell=None, all scans of the same dose")
+        _check_scans(env.batch, generator, self.co_training.reward, has_reference=reference_headings is not None)
         self.geometry: ScanGeometry = env.batch.geometry
         self.crops: CropSource = env.batch.source
         self.instrument: Instrument = env.batch.acquisition
@@ -187,11 +213,13 @@ class ScanRDPG(RDPG):
         self._trial_crops: np.ndarray | None = None
         self.best_actor: dict[str, Any] = {}
         if kwargs.get("replay_buffer_kwargs") or kwargs.get("replay_buffer_class") not in _REPLAYS:
-            raise ValueError("replay_buffer_class, replay_buffer_kwargs: got some; expected none, scans have their own")
+            raise SettingError(
+                "replay_buffer_class, replay_buffer_kwargs: got some; expected none, scans have their own"
+            )
         kwargs = {"max_episode_steps": self.geometry.n_segments - 1, "use_target_actor": False, **kwargs}
         super().__init__(policy, env, learning_rate, **kwargs)
         if self._vec_normalize_env is not None:
-            raise ValueError("env: got a VecNormalize; expected the measured values themselves, which are completed")
+            raise SettingError("env: got a VecNormalize; expected the measured values themselves, which are completed")
         self.generator.to(self.device)
         self._reference: Tensor | None = None
         if reference_headings is not None:
@@ -234,10 +262,10 @@ class ScanRDPG(RDPG):
 
         Raises:
             ModelFileError: If the file is missing, broken, or holds an entry this format does not know.
-            ValueError: If there is no environment.
+            SettingError: If there is no environment.
         """
         if env is None:
-            raise ValueError("env: got None; expected scans to go on with (RDPG.load reads a policy to predict with)")
+            raise SettingError("env: got None; expected scans to go on with (RDPG.load reads a policy to predict with)")
         model = super().load(path, env, device, **kwargs)
         model.best_actor = copy.deepcopy(model.actor.state_dict())
         return model
@@ -333,7 +361,7 @@ class ScanRDPG(RDPG):
         scans = tensors.partial_scans(values.flatten(1), positions.flatten(1, 2), size)
         self.generator.eval()
         with torch.no_grad():
-            for some, wanted in zip(scans.split(_TRIAL_BATCH), targets.split(_TRIAL_BATCH), strict=True):
+            for some, wanted in zip(torch.split(scans, _TRIAL_BATCH), torch.split(targets, _TRIAL_BATCH), strict=True):
                 losses.append(completion_loss(self.generator(some), wanted))
         return torch.cat(losses).mean().item()
 
@@ -382,7 +410,7 @@ class ScanRDPG(RDPG):
         """Scans, references and targets under random symmetries of the square.
 
         A crop's scan and its reference share one: the generator does not complete a picture and its mirror image
-        equally well, and that difference is no merit of the scan.
+        equally well, and that difference is not due to the scan.
         """
         if not self.co_training.augment:
             return scans, references, targets

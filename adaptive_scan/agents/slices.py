@@ -58,6 +58,6 @@ def take_rows(
     rows = first[:, None] + np.arange(n_rows)
     inside = (rows >= 0) & (rows < lengths[:, None])
     places = episodes[:, None] * values.shape[1] + np.where(inside, rows, 0)
-    taken = values.reshape(-1, *values.shape[2:]).take(places, axis=0)
+    taken: np.ndarray = values.reshape(-1, *values.shape[2:]).take(places, axis=0)
     taken[~inside] = 0
     return taken

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adaptive_scan.scans import ScanGeometry
+from adaptive_scan.errors import SettingError
+from adaptive_scan.scans import ScanGeometry, action_from_spacing
 
 _TOLERANCE = 0.01  # px: float32 positions give headings to about 1e-6 rad
 
@@ -17,7 +18,7 @@ class StaticScanPolicy:
 
     The next segment follows from the observation's ``progress``, so that nothing is carried from step to step: one
     policy serves single scans and batches in any order. In :class:`~adaptive_scan.envs.PartialScanEnv` with this
-    geometry, and neither angle actions nor reference headings, it measures ``geometry.path(headings)``.
+    geometry, and neither angle actions nor a reference, it measures ``geometry.path(headings)``.
 
     Args:
         path: Headings [rad], shape (n_segments,); or positions [px], shape (n_segments, n_positions, 2) or
@@ -29,7 +30,7 @@ class StaticScanPolicy:
         spacings: Spacing of each segment [px], float64, shape (n_segments,).
 
     Raises:
-        ValueError: If the path has another shape, does not begin as the geometry does, or is none that its segments
+        SettingError: If the path has another shape, does not begin as the geometry does, or is none that its segments
             can follow.
 
     Example:
@@ -44,7 +45,7 @@ class StaticScanPolicy:
         self.geometry = ScanGeometry() if geometry is None else geometry
         given = np.asarray(path, dtype=np.float64)
         if not np.isfinite(given).all():
-            raise ValueError("path: got a number that is not finite; expected finite headings or positions")
+            raise SettingError("path: got a number that is not finite; expected finite headings or positions")
         if given.ndim == 1:
             self.headings, self.spacings = given, np.full(given.shape, self.geometry.first_spacing)
         else:
@@ -79,27 +80,25 @@ class StaticScanPolicy:
     def _check_beginning(self) -> None:
         geometry = self.geometry
         if self.headings.shape != (geometry.n_segments,):
-            raise ValueError(f"path: got headings of shape {self.headings.shape}; expected ({geometry.n_segments},)")
+            raise SettingError(f"path: got headings of shape {self.headings.shape}; expected ({geometry.n_segments},)")
         off = np.angle(np.exp(1j * (self.headings[0] - geometry.first_heading)))
         if abs(off) > 1e-5:
             expected = f"the geometry's, {geometry.first_heading:.6g} rad"
-            raise ValueError(f"path: got first heading {self.headings[0]:.6g} rad; expected {expected}")
+            raise SettingError(f"path: got first heading {self.headings[0]:.6g} rad; expected {expected}")
 
     def _all_actions(self) -> np.ndarray:
         directions = np.stack([np.cos(self.headings), np.sin(self.headings)], axis=-1)
         if not self.geometry.has_free_spacing:
             return directions
-        low, high = self.geometry.spacing_bounds
-        # The inverse of how the environment reads it: d = low (high / low)^((component + 1) / 2).
-        components = 2.0 * np.log(self.spacings / low) / np.log(high / low) - 1.0
-        return np.concatenate([directions, np.clip(components, -1.0, 1.0)[:, None]], axis=1)
+        components = action_from_spacing(self.spacings, self.geometry.spacing_bounds)
+        return np.concatenate([directions, components[:, None]], axis=1)
 
 
 def _segments_of(positions: np.ndarray, geometry: ScanGeometry) -> tuple[np.ndarray, np.ndarray]:
     """Headings [rad] and spacings [px] of the segments of a polygonal path, each of shape (n_segments,)."""
     shape = (geometry.n_segments, geometry.n_positions, 2)
     if positions.shape not in (shape, (geometry.n_positions_total, 2)):
-        raise ValueError(
+        raise SettingError(
             f"path: got positions of shape {positions.shape}; expected {shape} or {(geometry.n_positions_total, 2)}"
         )
     segments = positions.reshape(shape)
@@ -115,5 +114,5 @@ def _segments_of(positions: np.ndarray, geometry: ScanGeometry) -> tuple[np.ndar
     off = np.linalg.norm(reached - segments, axis=-1).max()
     if abs(spacings[0] - geometry.first_spacing) > _TOLERANCE or off > _TOLERANCE:
         rule = f"segments of {geometry.n_positions} positions that the geometry can follow to {_TOLERANCE} px"
-        raise ValueError(f"path: got positions up to {off:.3g} px off such a path; expected {rule}")
+        raise SettingError(f"path: got positions up to {off:.3g} px off such a path; expected {rule}")
     return headings, spacings

@@ -1,8 +1,9 @@
 """Models and policies as files of JSON and safetensors; what is written here needs no pickle to be read.
 
-A model is a zip with the entries ``data`` (JSON), ``policy.safetensors``, ``actor.optimizer.safetensors``,
-``critic.optimizer.safetensors``, ``_format_version`` and ``_stable_baselines3_version``. Files of earlier versions are
-brought up to the present one, a version at a time.
+Nothing here knows the classes of models and policies: what goes into a file and what comes out of it is plain data, and
+those classes make themselves from it. A model is a zip with the entries ``data`` (JSON), ``policy.safetensors``,
+``actor.optimizer.safetensors``, ``critic.optimizer.safetensors``, ``_format_version`` and
+``_stable_baselines3_version``. Files of earlier versions are brought up to the present one, a version at a time.
 """
 
 from __future__ import annotations
@@ -12,33 +13,25 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import stable_baselines3
-import torch
 from gymnasium import spaces
-from stable_baselines3.common.utils import check_for_correct_spaces, get_device
 
-from adaptive_scan.agents.pickled import ModelFileError, read_settings, read_weights
+from adaptive_scan.agents.pickles import ModelFileError, read_settings, read_weights
 from adaptive_scan.agents.plain_data import (
+    arguments_from_json,
+    arguments_to_json,
     noise_from_json,
     noise_to_json,
-    settings_from_json,
-    settings_to_json,
     space_from_json,
     space_to_json,
 )
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import replacing, zip_fault
 from adaptive_scan.trees import read_tree, tree_from_bytes, tree_to_bytes, write_tree
-
-if TYPE_CHECKING:
-    from adaptive_scan.agents.pickle_free import PickleFreeAlgorithm
-    from adaptive_scan.agents.policies import MemoryPolicy
-
-    Model = TypeVar("Model", bound=PickleFreeAlgorithm)
-    Policy = TypeVar("Policy", bound=MemoryPolicy)
 
 FORMAT_VERSION = 2
 POLICY_FORMAT_VERSION = 1
@@ -49,13 +42,8 @@ HYPERPARAMETERS = (
     *("replay_buffer_class", "replay_buffer_kwargs", "compile_networks", "mixed_precision"),
     *("saturation_penalty", "stats_window_size", "verbose", "seed"),
 )
-# What stands in for a setting that could not be written in a model that only predicts.
-_SPARE = {
-    **{"learning_rate": 0.0, "tau": 0.0, "critic_learning_rate": None, "action_noise": None},
-    **{"replay_buffer_class": None, "replay_buffer_kwargs": None},
-}
 # What a malformed file makes our readers raise.
-_MALFORMED = (KeyError, TypeError, ValueError, OverflowError, MemoryError, RecursionError)
+MALFORMED = (KeyError, TypeError, ValueError, OverflowError, MemoryError, RecursionError)
 _DATA = {
     *("policy", "observation_space", "action_space", "hyperparameters", "left_out", "train_freq", "action_noise"),
     *("num_timesteps", "n_updates", "n_episodes"),
@@ -71,63 +59,84 @@ _SB3_ENTRIES = {*_SB3_NEEDED, "pytorch_variables.pth", _SB3_VERSION, "system_inf
 
 
 class StoredModel(NamedTuple):
-    """What a file says of a model.
+    """What a file holds of a model.
 
     Attributes:
         policy: Name of the policy, or its class.
         observation_space: Space of the observations.
         action_space: Space of the actions.
-        settings: Arguments of the model's constructor.
+        settings: Arguments of the model's constructor: `HYPERPARAMETERS` and ``train_freq``.
         left_out: Those that could not be written.
         noise: Action noise as plain data.
         num_timesteps: Steps taken.
         n_updates: Updates done.
         n_episodes: Episodes ended.
+        parameters: Weights and states of the optimisers, by the names of Stable-Baselines3's ``get_parameters``.
+        name: What error messages call the file.
     """
 
     policy: str | type
-    observation_space: spaces.Space
-    action_space: spaces.Space
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
     settings: dict[str, Any]
     left_out: list[str]
     noise: dict[str, Any] | None
     num_timesteps: int
     n_updates: int
     n_episodes: int
+    parameters: dict[str, Any]
+    name: str = "model"
+
+
+class StoredPolicy(NamedTuple):
+    """What a file holds of a policy.
+
+    Attributes:
+        observation_space: Space of the observations.
+        action_space: Space of the actions.
+        settings: All further arguments of its constructor but the learning rate.
+        state: The weights of its networks by name.
+    """
+
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Box
+    settings: dict[str, Any]
+    state: dict[str, Any]
 
 
 # Writing
 
 
-def save_model(model: PickleFreeAlgorithm, path: str | os.PathLike[str] | io.BufferedIOBase) -> None:
-    """Write a model as a zip of JSON and safetensors entries.
+def write_model(path: str | os.PathLike[str] | io.BufferedIOBase, model: StoredModel) -> None:
+    """Write a model as a zip of JSON and safetensors entries; a file by name appears by rename.
 
-    Settings that are no plain data (functions of the progress, classes of one's own, noise of other kinds) are left
-    out; whoever loads the model passes them again.
+    Settings that are no plain data (functions of the progress, classes of one's own) are left out; whoever loads the
+    model passes them again.
+
+    Args:
+        path: File to write, by name or open; ``.zip`` is added where a suffix is missing.
+        model: What goes into it.
     """
-    settings, left_out = settings_to_json({name: getattr(model, name) for name in HYPERPARAMETERS})
-    noise = None if model.action_noise is None else noise_to_json(model.action_noise)
-    if noise is None and model.action_noise is not None:
-        left_out.append("action_noise")
-    aliases = {policy: name for name, policy in model.policy_aliases.items()}
+    settings, left_out = arguments_to_json({name: model.settings[name] for name in HYPERPARAMETERS})
+    frequency, unit = model.settings["train_freq"]
     data = {
-        "policy": aliases.get(model.policy_class, model.policy_class.__name__),
+        "policy": model.policy,
         "observation_space": space_to_json(model.observation_space),
         "action_space": space_to_json(model.action_space),
         "hyperparameters": settings,
-        "left_out": left_out,
-        "train_freq": [model.train_freq.frequency, model.train_freq.unit.value],  # type: ignore[union-attr]
-        "action_noise": noise,
+        "left_out": [*left_out, *model.left_out],
+        "train_freq": [frequency, unit],
+        "action_noise": model.noise,
         "num_timesteps": model.num_timesteps,
-        "n_updates": model._n_updates,
-        "n_episodes": model._episode_num,
+        "n_updates": model.n_updates,
+        "n_episodes": model.n_episodes,
     }
     entries: dict[str, bytes] = {
         "data": json.dumps(data, indent=1, allow_nan=False).encode(),
         _VERSION: str(FORMAT_VERSION).encode(),
         _SB3_VERSION: stable_baselines3.__version__.encode(),
     }
-    entries |= {_OUR_STATES[name]: tree_to_bytes(state) for name, state in model.get_parameters().items()}
+    entries |= {_OUR_STATES[name]: tree_to_bytes(state) for name, state in model.parameters.items()}
     if isinstance(path, io.BufferedIOBase):
         _write_zip(path, entries)
         return
@@ -144,6 +153,42 @@ def _write_zip(target: Path | io.BufferedIOBase, entries: dict[str, bytes]) -> N
 
 
 # Reading
+
+
+def read_model(path: Any, given: dict[str, Any], *, trust_pickle: bool = False) -> StoredModel:
+    """What :func:`write_model` wrote, or Stable-Baselines3's own ``save``.
+
+    Args:
+        path: File to read, by name or open.
+        given: Settings that replace the stored ones, which need not be readable then.
+        trust_pickle: Whether pickled entries, which can run any program, are read.
+
+    Raises:
+        ModelFileError: If the file is missing, broken, of a later format, has a pickled entry and is not trusted, or
+            holds an entry that the format does not know.
+    """
+    file, name = _locate(path)
+    entries, version = _read_zip(file, name)
+    parameters = _read_parameters(entries, version, name, trust_pickle=trust_pickle)
+    if version is None:
+        return _read_sb3_description(entries["data"], name, given, parameters, trust_pickle=trust_pickle)
+    return _read_description(entries["data"], version, name, parameters)
+
+
+def read_parameters(path: Any) -> tuple[dict[str, Any], str]:
+    """Weights and states of the optimisers from a model's file, and what error messages call it.
+
+    Of a file of Stable-Baselines3's own, only entries that hold weights alone are read, and nothing else is opened.
+
+    Args:
+        path: File to read, by name or open.
+
+    Raises:
+        ModelFileError: If the file is missing or broken, or its weights are pickled.
+    """
+    file, name = _locate(path)
+    entries, version = _read_zip(file, name)
+    return _read_parameters(entries, version, name, trust_pickle=False), name
 
 
 def _locate(path: Any) -> tuple[Any, str]:
@@ -199,7 +244,7 @@ _MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_v
 """What brings ``data`` of a version to the next one."""
 
 
-def _read_description(data: bytes, version: int, name: str) -> StoredModel:
+def _read_description(data: bytes, version: int, name: str, parameters: dict[str, Any]) -> StoredModel:
     try:
         content = json.loads(data)
         for earlier in range(version, FORMAT_VERSION):
@@ -207,7 +252,7 @@ def _read_description(data: bytes, version: int, name: str) -> StoredModel:
         if content.keys() != _DATA:
             raise ValueError(f"{', '.join(sorted(content.keys() ^ _DATA))} instead of {', '.join(sorted(_DATA))}")
         frequency, unit = content["train_freq"]
-        settings = settings_from_json(content["hyperparameters"])
+        settings = arguments_from_json(content["hyperparameters"])
         noise = content["action_noise"]
         stored = StoredModel(
             str(content["policy"]),
@@ -219,8 +264,10 @@ def _read_description(data: bytes, version: int, name: str) -> StoredModel:
             int(content["num_timesteps"]),
             int(content["n_updates"]),
             int(content["n_episodes"]),
+            parameters,
+            name,
         )
-    except (*_MALFORMED, AttributeError) as error:
+    except (*MALFORMED, AttributeError) as error:
         raise ModelFileError(name, f"unreadable data ({error})", "the JSON of a model") from error
     for unknown in sorted(set(settings) - set(HYPERPARAMETERS)):
         raise ModelFileError(name, f"the setting {unknown!r}", f"only {', '.join(HYPERPARAMETERS)}")
@@ -229,7 +276,9 @@ def _read_description(data: bytes, version: int, name: str) -> StoredModel:
     return stored
 
 
-def _read_sb3_description(data: bytes, name: str, given: dict[str, Any], *, trust_pickle: bool) -> StoredModel:
+def _read_sb3_description(
+    data: bytes, name: str, given: dict[str, Any], parameters: dict[str, Any], *, trust_pickle: bool
+) -> StoredModel:
     """What Stable-Baselines3's ``data`` says of a model; pickled values whose settings are given are not read."""
     attributes = {
         **{key: key for key in (*HYPERPARAMETERS, "train_freq", "action_noise") if key not in given},
@@ -253,9 +302,8 @@ def _read_sb3_description(data: bytes, name: str, given: dict[str, Any], *, trus
     noise = noise_to_json(settings["action_noise"]) if settings.get("action_noise") is not None else None
     if noise is not None:
         del settings["action_noise"]
-    return StoredModel(
-        policy, observation_space, action_space, settings, [], noise, num_timesteps, n_updates, n_episodes
-    )
+    counts = num_timesteps, n_updates, n_episodes
+    return StoredModel(policy, observation_space, action_space, settings, [], noise, *counts, parameters, name)
 
 
 def _read_parameters(
@@ -278,172 +326,45 @@ def _read_parameters(
     }
 
 
-def load_model(
-    cls: type[Model],
-    path: Any,
-    *,
-    env: Any = None,
-    device: torch.device | str = "auto",
-    trust_pickle: bool = False,
-    **settings: Any,
-) -> Model:
-    """Rebuild a model of class ``cls`` from :func:`save_model`'s file, or from Stable-Baselines3's own.
-
-    Args:
-        cls: Class of the model.
-        path: File to read, by name or open.
-        env: Environment to go on with; without one the model predicts.
-        device: Where the networks go.
-        trust_pickle: Whether pickled entries, which can run any program, are read.
-        settings: Settings that replace the stored ones; ``policy`` where that is a class of one's own.
-
-    Raises:
-        ModelFileError: If the file is missing, broken, of a later format, has a pickled entry and is not trusted, or
-            holds an entry that the format does not know.
-        ValueError: If a setting that could not be written is not passed again, the environment has other spaces, or
-            ``policy_kwargs`` describe other networks.
-    """
-    file, name = _locate(path)
-    entries, version = _read_zip(file, name)
-    parameters = _read_parameters(entries, version, name, trust_pickle=trust_pickle)
-    if version is None:
-        found = _read_sb3_description(entries["data"], name, settings, trust_pickle=trust_pickle)
-    else:
-        found = _read_description(entries["data"], version, name)
-    policy = _check_policy(cls, settings.pop("policy", found.policy), name)
-    spare = {} if env is not None else {key: _SPARE[key] for key in found.left_out if key in _SPARE}
-    given = {**spare, **settings}
-    for setting in found.left_out:
-        if setting not in given:
-            raise ValueError(f"{setting}: could not be written with the model; expected it to be passed again")
-    stored = found.settings.get("policy_kwargs")
-    if "policy_kwargs" not in found.left_out and settings.get("policy_kwargs", stored) != stored:
-        raise ValueError(f"policy_kwargs: got {settings['policy_kwargs']}; expected those of the file, {stored}")
-    if env is not None:
-        env = cls._wrap_env(env, int(found.settings.get("verbose", 0)))
-        check_for_correct_spaces(env, found.observation_space, found.action_space)
-    if found.noise is not None:
-        given.setdefault("action_noise", noise_from_json(found.noise, None if env is None else env.num_envs))
-    try:
-        model = _make_model(cls, policy, env, found, device=device, **{**found.settings, **given})
-    except (*_MALFORMED, AssertionError, RuntimeError) as error:
-        if settings:
-            raise
-        raise ModelFileError(name, f"settings that make no model ({error})", "those of a model") from error
-    _restore(model, parameters, name)
-    model.num_timesteps, model._n_updates, model._episode_num = found.num_timesteps, found.n_updates, found.n_episodes
-    return model
-
-
-def _make_model(cls: type[Model], policy: Any, env: Any, found: StoredModel, **settings: Any) -> Model:
-    """A model with new weights."""
-    make: Any = cls
-    model: Model = make(policy, env, _init_setup_model=False, **settings)
-    if env is None:
-        model.observation_space, model.action_space, model.n_envs = found.observation_space, found.action_space, 1
-    model._setup_model()
-    return model
-
-
-def _check_policy(cls: type[PickleFreeAlgorithm], policy: Any, name: str) -> Any:
-    """The policy, if the model can be made with it."""
-    known = ", ".join(cls.policy_aliases)
-    if isinstance(policy, str) and policy not in cls.policy_aliases:
-        raise ModelFileError(name, f"the policy {policy!r}", f"one of {known}, or its class passed")
-    if not isinstance(policy, str | type) or (
-        isinstance(policy, type) and not issubclass(policy, tuple(cls.policy_aliases.values()))
-    ):
-        found = policy.__name__ if isinstance(policy, type) else type(policy).__name__
-        raise ModelFileError(name, f"the policy {found!r}", f"one of {known}, or a subclass")
-    return policy
-
-
-def load_parameters(model: PickleFreeAlgorithm, path: Any, *, exact_match: bool = True) -> None:
-    """Put weights and states of the optimisers from a model's file into a model.
-
-    Of a file of Stable-Baselines3's own, only entries that hold weights alone are read, and nothing else is opened.
-
-    Args:
-        model: The model that gets them.
-        path: File to read, by name or open.
-        exact_match: Whether all of them must be there.
-
-    Raises:
-        ModelFileError: If the file is missing or broken, its weights are pickled, or are another network's.
-    """
-    file, name = _locate(path)
-    entries, version = _read_zip(file, name)
-    _restore(model, _read_parameters(entries, version, name, trust_pickle=False), name, exact_match=exact_match)
-
-
-def _restore(model: PickleFreeAlgorithm, parameters: dict[str, Any], name: str, *, exact_match: bool = True) -> None:
-    """Put weights and states of the optimisers that were read from the file ``name`` into a model."""
-    own = model.get_parameters()
-    try:
-        for part in ("actor.optimizer", "critic.optimizer"):
-            if part in parameters:
-                _check_optimizer(parameters[part], own[part], list(getattr(model, part.split(".")[0]).parameters()))
-        model.set_parameters(parameters, exact_match=exact_match, device=model.device)
-    # What torch raises where names, shapes or types differ from the networks'.
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelFileError(name, f"unfitting parameters ({error})", "those of its networks") from error
-
-
-def _check_optimizer(state: dict[str, Any], own: dict[str, Any], weights: list[torch.nn.Parameter]) -> None:
-    """Raise a ValueError unless a stored optimiser steps as the own one does; torch itself takes whatever it is given.
-
-    The learning rate may be another one: it is set before each update. Settings that only one side knows are those of
-    another version of torch, which puts in what is missing and never reads what it does not know.
-    """
-    for group, ours in zip(state["param_groups"], own["param_groups"], strict=True):
-        free = {"lr", "initial_lr"}
-        for key in sorted((ours.keys() & group.keys()) - free):
-            got, expected = (_as_list(settings[key]) for settings in (group, ours))
-            if got != expected:
-                raise ValueError(f"optimizer's {key}: got {got}; expected {expected}")
-    for index, moments in state["state"].items():
-        shapes = {tuple(value.shape) for value in moments.values() if isinstance(value, torch.Tensor) and value.dim()}
-        if shapes - {tuple(weights[int(index)].shape)}:
-            raise ValueError(f"optimizer's state {index}: got {shapes}; expected {tuple(weights[int(index)].shape)}")
-
-
-def _as_list(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
 # Policies alone
 
 
-def save_policy(policy: MemoryPolicy, path: str | os.PathLike[str]) -> None:
+def write_policy(path: str | os.PathLike[str], arguments: dict[str, Any], state: dict[str, Any]) -> None:
     """Write a policy as safetensors with a JSON header; the file appears by rename.
+
+    Args:
+        path: File to write.
+        arguments: Those of its constructor by name.
+        state: Its weights by name.
 
     Raises:
         TypeError: If its spaces are neither Boxes nor Dicts of them.
     """
-    arguments = dict(policy._get_constructor_parameters())
-    arguments.pop("lr_schedule", None)
+    arguments = {name: value for name, value in arguments.items() if name != "lr_schedule"}
     observation_space, action_space = (arguments.pop(key) for key in ("observation_space", "action_space"))
-    settings, left_out = settings_to_json(arguments)
+    settings, left_out = arguments_to_json(arguments)
     content = {
         "policy_format_version": POLICY_FORMAT_VERSION,
         "observation_space": space_to_json(observation_space),
         "action_space": space_to_json(action_space),
         "settings": settings,
         "left_out": left_out,
-        "state": policy.state_dict(),
+        "state": state,
     }
     write_tree(path, content)
 
 
-def load_policy(
-    cls: type[Policy], path: str | os.PathLike[str], *, device: torch.device | str = "auto", **settings: Any
-) -> Policy:
-    """Rebuild a policy of class ``cls`` from :func:`save_policy`'s file.
+def read_policy(path: str | os.PathLike[str], given: dict[str, Any]) -> StoredPolicy:
+    """What :func:`write_policy` wrote.
+
+    Args:
+        path: File to read.
+        given: Settings that replace the stored ones, or could not be written.
 
     Raises:
         TreeFileError: If the file is missing or broken.
         ModelFileError: If it holds no policy, or one of a later format.
-        ValueError: If a setting that could not be written is not passed again.
+        SettingError: If a setting that could not be written is not given.
     """
     content, name = read_tree(path), os.fspath(path)
     version = content.get("policy_format_version") if isinstance(content, dict) else None
@@ -453,18 +374,22 @@ def load_policy(
         observation_space, action_space = (
             space_from_json(content[key]) for key in ("observation_space", "action_space")
         )
-        given = {**settings_from_json(content["settings"]), **settings}
+        settings = {**arguments_from_json(content["settings"]), **given}
         left_out, state = list(content["left_out"]), content["state"]
         if not isinstance(action_space, spaces.Box):
             raise TypeError(f"the actions are a {type(action_space).__name__}")
-    except (*_MALFORMED, AttributeError) as error:
+    except (*MALFORMED, AttributeError) as error:
         raise ModelFileError(name, f"unreadable data ({error})", "that of a policy") from error
+    check_left_out(left_out, given, "policy")
+    return StoredPolicy(observation_space, action_space, settings, state)
+
+
+def check_left_out(left_out: list[str], given: Collection[str], what: str) -> None:
+    """Refuse to make a model or a policy without a setting that its file could not hold.
+
+    Raises:
+        SettingError: If one of ``left_out`` is not ``given``; the message names it.
+    """
     for setting in left_out:
-        if setting not in settings:
-            raise ValueError(f"{setting}: could not be written with the policy; expected it to be passed again")
-    policy = cls(observation_space, action_space, cls._dummy_schedule, **given)
-    try:
-        policy.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ModelFileError(name, f"unfitting parameters ({error})", "those of its networks") from error
-    return policy.to(get_device(device))
+        if setting not in given:
+            raise SettingError(f"{setting}: could not be written with the {what}; expected it to be passed again")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adaptive_scan.agents.memory import Memory, MemoryState, check_sizes
+from adaptive_scan.errors import SettingError
 
 FEEDFORWARD_FACTOR = 4  # hidden units of the feed-forward part over the width, Vaswani et al. 2017 (arXiv:1706.03762)
 SLOWEST_WAVELENGTH = 10_000.0  # Su et al. 2021, section 3.2.2
@@ -71,7 +72,8 @@ class _Gate(nn.Module):
     def forward(self, stream: Tensor, update: Tensor) -> Tensor:
         if self.cell is None:
             return stream + update
-        return self.cell(F.relu(update).flatten(0, 1), stream.flatten(0, 1)).unflatten(0, stream.shape[:2])
+        joined = self.cell(F.relu(update).flatten(0, 1), stream.flatten(0, 1))
+        return torch.unflatten(joined, 0, stream.shape[:2])
 
 
 class _Layer(nn.Module):
@@ -100,7 +102,8 @@ class _Layer(nn.Module):
         Those are of shape (n_sequences, n_past + n_steps, 2 * size), not rotated, so that no position is absolute.
         """
         n_steps = stream.shape[1]
-        queries, new = self.queries_keys_values(self.attention_norm(stream)).split((self.size, 2 * self.size), dim=-1)
+        seen = self.queries_keys_values(self.attention_norm(stream))
+        queries, new = torch.split(seen, [self.size, 2 * self.size], dim=-1)
         entries = torch.cat([past, new], dim=1)
         q, k, v = (self._heads(part) for part in (queries, *entries.chunk(2, dim=-1)))
         q, k = rotate(q, *(part[-n_steps:] for part in turns)), rotate(k, *turns)
@@ -110,7 +113,7 @@ class _Layer(nn.Module):
 
     def _heads(self, part: Tensor) -> Tensor:
         """Shape (n_sequences, n, size) to (n_sequences, n_heads, n, head_size)."""
-        return part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        return torch.unflatten(part, -1, (self.n_heads, -1)).transpose(1, 2)
 
 
 class TransformerMemory(Memory):
@@ -139,7 +142,7 @@ class TransformerMemory(Memory):
             there is nothing.
 
     Raises:
-        ValueError: If a size is not positive, or the heads do not fit the width.
+        SettingError: If a size is not positive, or the heads do not fit the width.
 
     Example:
         >>> memory = TransformerMemory(3, hidden_size=8, n_heads=2, context=10, skip_connections=False)
@@ -163,7 +166,7 @@ class TransformerMemory(Memory):
         super().__init__()
         check_sizes(input=input_size, hidden=hidden_size, layers=n_layers, heads=n_heads, context=context)
         if hidden_size % (2 * n_heads) != 0:
-            raise ValueError(f"hidden_size: got {hidden_size}; expected a multiple of {2 * n_heads}, twice n_heads")
+            raise SettingError(f"hidden_size: got {hidden_size}; expected a multiple of {2 * n_heads}, twice n_heads")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.n_layers = n_layers
@@ -200,7 +203,7 @@ class TransformerMemory(Memory):
             past = self.first_state.expand(-1, n_sequences, -1, -1)
             n_filled = past.new_full((1, n_sequences, 1), float(self.n_first))
         else:
-            past, n_filled = state[0].unflatten(-1, (self.context, 2 * self.hidden_size)), state[1]
+            past, n_filled = torch.unflatten(state[0], -1, (self.context, 2 * self.hidden_size)), state[1]
         n_past = past.shape[2]
         mask = self._mask(n_filled[0], n_past, n_steps)
         turns = rotations(n_past + n_steps, self.hidden_size // self.n_heads, inputs)

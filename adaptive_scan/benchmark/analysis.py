@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_scan.benchmark.factorial import FactorialRow, factorial_cells, factorial_row
-from adaptive_scan.benchmark.headlines import further_sentences, headlines
+from adaptive_scan.benchmark.definition import OWN, SHARED
 from adaptive_scan.benchmark.questions import (
     LossTable,
     Question,
@@ -25,10 +24,12 @@ from adaptive_scan.benchmark.questions import (
 from adaptive_scan.benchmark.verdicts import (
     LEVEL,
     NO_DIFFERENCE,
-    Comparison,
     Interval,
     Part,
+    ScanComparison,
     decide,
+    further_sentences,
+    headlines,
     sentence,
 )
 from adaptive_scan.evaluation.paired import (
@@ -93,6 +94,42 @@ class WinRates:
 
 
 @dataclass(frozen=True)
+class FactorialRow:
+    """One cell of {adaptive, best static} x {shared generator, own generator, best classical completer}.
+
+    A classical completer is the same for all scans, so it has one column where the networks have two.
+
+    Attributes:
+        geometry: Name of the geometry.
+        adaptive: The adaptive scan whose table it is.
+        scan: This one, or the best static scan.
+        role: "adaptive" or "best static".
+        completer: Name of the completer.
+        network: Whether that is a trained network.
+        n_crops: Number of crops.
+        loss: Mean loss.
+        ratio_to_static: Mean loss over that of the best static scan by the same kind of completer; 1 for that itself;
+            None if there is none.
+        ratio_to_static_ci95: 95% interval of that ratio; None if there is none.
+        ratio_to_shared: Mean loss over that of the same scan by the shared generator; likewise.
+        ratio_to_shared_ci95: 95% interval of that ratio; None if there is none.
+    """
+
+    geometry: str
+    adaptive: str
+    scan: str
+    role: str
+    completer: str
+    network: bool
+    n_crops: int
+    loss: float
+    ratio_to_static: float | None
+    ratio_to_static_ci95: Interval | None
+    ratio_to_shared: float | None
+    ratio_to_shared_ci95: Interval | None
+
+
+@dataclass(frozen=True)
 class Analysis:
     """What the results of a benchmark say.
 
@@ -120,7 +157,7 @@ class Analysis:
     best_static: Mapping[str, str]
     best_static_chosen_on: Mapping[str, str]
     best_classical: Mapping[str, str]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ScanComparison, ...]
     summaries: tuple[Summary, ...]
     factorial: tuple[FactorialRow, ...]
     win_rates: tuple[WinRates, ...]
@@ -154,7 +191,8 @@ def analyse(results: Results, *, n_resamples: int = 4000, seed: int = 0) -> Anal
         The analysis; the same one for the same results and seed.
 
     Raises:
-        ValueError: If there are no rows, a scan that the description names has none, or a loss is not finite.
+        SettingError: If there are no rows, or a scan that the description names has none.
+        ValueError: If a loss is not finite.
     """
     table = load_losses(results.rows)
     best_static, chosen_on = best_static_scans(results, table)
@@ -207,10 +245,13 @@ class _Bootstrap:
                 found[place] = _widened(interval, pairs[place])
         return found
 
-    def ratios(self, pairs: Sequence[Paired]) -> list[tuple[float | None, Interval | None]]:
-        """Ratio of mean losses and its interval of each."""
-        ratios = [ratio_of_means(pair.first, pair.second) for pair in pairs]
-        return list(zip(ratios, self.intervals(pairs), strict=True))
+    def ratios(self, pairs: Sequence[Paired | None]) -> list[tuple[float | None, Interval | None]]:
+        """Ratio of mean losses and its interval of each; None and None where there is no pair."""
+        found: list[tuple[float | None, Interval | None]] = [(None, None)] * len(pairs)
+        known = [(place, pair) for place, pair in enumerate(pairs) if pair is not None]
+        for (place, pair), interval in zip(known, self.intervals([pair for _, pair in known]), strict=True):
+            found[place] = (ratio_of_means(pair.first, pair.second), interval)
+        return found
 
 
 def _widened(interval: Interval | None, pair: Paired) -> Interval | None:
@@ -225,9 +266,9 @@ def _structure(pair: Paired) -> bytes:
     return b"|".join([pair.seeds.tobytes(), pair.crops.tobytes(), "\n".join(pair.groups.tolist()).encode()])
 
 
-def compare(asked: Sequence[Question], table: LossTable, bootstrap: _Bootstrap) -> list[Comparison]:
+def compare(asked: Sequence[Question], table: LossTable, bootstrap: _Bootstrap) -> list[ScanComparison]:
     """Answer each question whose two sides share crops."""
-    paired = [common_crops(_side(table, one, one.first), _side(table, one, one.second)) for one in asked]
+    paired = [common_crops(table[one.geometry, *one.first], table[one.geometry, *one.second]) for one in asked]
     answered = [(question, pair) for question, pair in zip(asked, paired, strict=True) if pair is not None]
     pairs = [pair for _, pair in answered]
     intervals = bootstrap.intervals(pairs)
@@ -249,22 +290,18 @@ def compare(asked: Sequence[Question], table: LossTable, bootstrap: _Bootstrap) 
     ]
 
 
-def _side(table: LossTable, question: Question, side: tuple[str, str]) -> ScanLosses:
-    return table[question.geometry, *side]
-
-
 def _comparison(
     question: Question,
     pair: Paired,
     interval: Interval | None,
     test: tuple[float, float, int],
     parts: tuple[Mapping[str, Part], Mapping[str, Part], Mapping[str, Part]],
-) -> Comparison:
+) -> ScanComparison:
     (p_value, p_holm, family_size), (by_content, by_sparsity, by_seed) = test, parts
     seed_ratios = [part[0] for part in by_seed.values()]
     effect = effect_size(pair.first, pair.second, pair.groups)
     same = np.array_equal(pair.first, pair.second)
-    comparison = Comparison(
+    comparison = ScanComparison(
         geometry=question.geometry,
         first=question.first,
         second=question.second,
@@ -341,12 +378,33 @@ def _holm_by_family(families: Sequence[str | int], p_values: np.ndarray) -> np.n
 def _factorial(
     table: LossTable, best_static: Mapping[str, str], classical: Mapping[str, str], bootstrap: _Bootstrap
 ) -> list[FactorialRow]:
-    cells = factorial_cells(table, best_static, classical)
-    both = [pair for cell in cells for pair in (cell.to_static, cell.to_shared)]
-    places = [place for place, pair in enumerate(both) if pair is not None]
-    known = dict(zip(places, bootstrap.ratios([pair for pair in both if pair is not None]), strict=True))
-    ratios = [known.get(place, (None, None)) for place in range(len(both))]
-    return [factorial_row(cell, *ratios[2 * place : 2 * place + 2]) for place, cell in enumerate(cells)]
+    """At most six rows for each adaptive scan with a generator of its own, without those that were not measured."""
+    cells = [
+        (adaptive, role, own)
+        for geometry, adaptive, judge in table
+        if judge == OWN and table[geometry, adaptive, judge].role == "adaptive" and geometry in best_static
+        for scan, role in ((adaptive, "adaptive"), (best_static[geometry], "best static"))
+        for completer in (SHARED, OWN, classical.get(geometry, ""))
+        if (own := table.get((geometry, scan, completer))) is not None
+    ]
+    beside = [
+        table.get(key)
+        for _, _, own in cells
+        for key in (
+            (own.geometry, best_static[own.geometry], own.completer),
+            (own.geometry, own.scan, SHARED),
+        )
+    ]
+    owners = [own for _, _, own in cells for _ in range(2)]
+    pairs = [None if other is None else common_crops(own, other) for own, other in zip(owners, beside, strict=True)]
+    ratios = bootstrap.ratios(pairs)
+    return [
+        FactorialRow(
+            own.geometry, adaptive, own.scan, role, own.completer, own.completer in (SHARED, OWN), len(own.losses),
+            own.mean, *ratios[2 * place], *ratios[2 * place + 1],
+        )
+        for place, (adaptive, role, own) in enumerate(cells)
+    ]  # fmt: skip
 
 
 def _summary(one: ScanLosses) -> Summary:

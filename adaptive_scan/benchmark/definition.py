@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adaptive_scan.acquisition import INSTRUMENTS
-from adaptive_scan.benchmark.settings import settings_from_json, settings_to_json
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import FileContentError, write_json
 from adaptive_scan.generators import COMPLETERS, GENERATORS, known_families
+from adaptive_scan.generators.completers import is_classical
 from adaptive_scan.scans import ScanGeometry
+from adaptive_scan.settings import settings_from_json, settings_to_json
 from adaptive_scan.specimens import FAMILIES, SPECIMEN_FAMILIES
 
 FORMAT_VERSION = 1
@@ -32,7 +34,7 @@ DENSE, DENOISED = "dense", "denoised"
 """The kind of scan that measures every pixel with a share of the dose, and its only completer."""
 
 LIMITS = ("electrons", "scan_time", "path_length")
-"""What a scan may spend at most, beside the dose that is equal for all; see
+"""What a scan may spend at most, beside the number of positions that is equal for all; see
 `adaptive_scan.evaluation.budget.Budget.within`."""
 
 NOT_COMPETING = (DENSE, "control", "look_ahead_oracle")
@@ -43,12 +45,18 @@ COMPETING_ROLES = ("static", "adaptive")
 
 
 class BenchmarkFileError(FileContentError):
-    """A file that should hold a benchmark and does not.
+    """A file that should hold a benchmark and does not; without ``expected``, ``found`` is a whole complaint.
 
     Example:
-        >>> str(BenchmarkFileError("b.json", "the unknown key 'seed'", "name, pictures, seeds"))
-        "b.json: got the unknown key 'seed'; expected name, pictures, seeds"
+        >>> str(BenchmarkFileError("b.json", "seeds: got 0; expected a list"))
+        'b.json: seeds: got 0; expected a list'
     """
+
+    def __init__(self, path: str | os.PathLike[str], found: str, expected: str = "") -> None:
+        super().__init__(path, found, expected)
+
+    def __str__(self) -> str:
+        return super().__str__() if self.expected else f"{self.path}: {self.found}"
 
 
 @dataclass(frozen=True)
@@ -89,14 +97,14 @@ class PictureSettings:
         _check_at_least(self, 1, "downsample", "crops_per_micrograph", "n_crops")
         _check_at_least(self, 0, "seed")
         if self.pixel_size is not None and not 0 < self.pixel_size < math.inf:
-            raise ValueError(f"pixel_size: got {self.pixel_size}; expected more than 0 Å")
+            raise SettingError(f"pixel_size: got {self.pixel_size}; expected more than 0 Å")
         _check_choices("imaging", [self.imaging], ("default", "realistic"))
         _check_choices("families", self.families, (*FAMILIES, *SPECIMEN_FAMILIES))
 
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """How groups of micrographs are dealt out; see `adaptive_scan.benchmark.folds`.
+    """How groups of micrographs are dealt out; see `adaptive_scan.benchmark.pictures.make_fold`.
 
     Attributes:
         n_folds: Parts of one fixed shuffle of the groups, of which each seed tests on one.
@@ -112,7 +120,7 @@ class SplitSettings:
         _check_at_least(self, 2, "n_folds")
         _check_at_least(self, 0, "seed")
         if not 0 < self.validation_share < 1:
-            raise ValueError(f"validation_share: got {self.validation_share}; expected between 0 and 1")
+            raise SettingError(f"validation_share: got {self.validation_share}; expected between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -121,9 +129,9 @@ class ScanEntry:
 
     Attributes:
         name: What tables call it.
-        kind: How it is made: a name of `adaptive_scan.benchmark.scan_kinds.SCAN_KINDS`, that of a maker given
-            beside, or `DENSE`.
-        settings: What its maker is told, JSON values.
+        kind: How it is made: a name of `adaptive_scan.benchmark.scan_kinds.SCAN_KINDS`, or of a
+            kind that is given beside.
+        settings: Those of its kind, JSON values; what is left out takes its default.
     """
 
     name: str
@@ -132,7 +140,7 @@ class ScanEntry:
 
     def __post_init__(self) -> None:
         if not self.name or self.name != self.name.strip():
-            raise ValueError(f"name: got {self.name!r}; expected one without blanks around it")
+            raise SettingError(f"name: got {self.name!r}; expected one without blanks around it")
 
 
 @dataclass(frozen=True)
@@ -170,12 +178,12 @@ class GeneratorPlan:
         _check_choices("kind", [self.kind], tuple(GENERATORS))
         _check_choices("scans", self.scans, known_families())
         if not self.scans:
-            raise ValueError("scans holds nothing; expected at least one family")
+            raise SettingError("scans holds nothing; expected at least one family")
         for name in ("learning_rate", "final_learning_rate", "fine_tuning_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}; expected more than 0")
+                raise SettingError(f"{name}: got {getattr(self, name)}; expected more than 0")
         if self.fine_tuning_crops < self.batch_size:
-            raise ValueError(
+            raise SettingError(
                 f"fine_tuning_crops: got {self.fine_tuning_crops}; expected at least the batch_size, {self.batch_size}"
             )
 
@@ -188,7 +196,7 @@ class Benchmark:
         name: What reports call it.
         pictures: Where the crops come from.
         split: How they are dealt out to training, validation and test.
-        geometries: Field, dose and segments of the scans by name; all of one field.
+        geometries: Field, number of positions and segments of the scans by name; all of one field.
         acquisition: The instrument that all scans go through, a name of `adaptive_scan.acquisition.INSTRUMENTS`.
         scans: What is compared; a control stands behind the scan that it belongs to.
         completers: "shared", "own", names of `adaptive_scan.generators.COMPLETERS`, with "+" behind the blur of the
@@ -197,11 +205,11 @@ class Benchmark:
         generator: How the networks are trained.
         factorial: Scans that get a network of their own ("own"); the best static contiguous scan is added to them.
         reference: Scan that all others are compared with.
-        budgets: By geometry, upper bounds of `LIMITS`. The dose is equal for all, with them or without.
+        budgets: By geometry, upper bounds of `LIMITS`. The number of positions is equal for all.
         n_examples: Crops of each geometry that are kept for pictures.
 
     Raises:
-        ValueError: If settings do not go together; the message names what was found and what was expected.
+        SettingError: If settings do not go together; the message names what was found and what was expected.
 
     Example:
         >>> benchmark = Benchmark(
@@ -237,13 +245,13 @@ class Benchmark:
         sizes = {geometry.image_size for geometry in self.geometries.values()}
         if len(sizes) != 1:
             found = f"fields of {sorted(sizes)} px" if sizes else "nothing"
-            raise ValueError(f"geometries: got {found}; expected geometries of one field")
+            raise SettingError(f"geometries: got {found}; expected geometries of one field")
         _check_choices("budgets", tuple(self.budgets), tuple(self.geometries))
         for name, limits in self.budgets.items():
             _check_choices(f"budgets[{name!r}]", tuple(limits), LIMITS)
             for what, limit in limits.items():
                 if not 0 < limit < math.inf:
-                    raise ValueError(f"budgets[{name!r}].{what}: got {limit}; expected more than 0")
+                    raise SettingError(f"budgets[{name!r}].{what}: got {limit}; expected more than 0")
 
     def _check_scans(self) -> None:
         names = self.scan_names
@@ -256,25 +264,25 @@ class Benchmark:
         for place, scan in enumerate(self.scans):
             other = scan.settings.get("of")
             if other is not None and other not in names[:place]:
-                raise ValueError(f"scan {scan.name!r}: got 'of' {other!r}; expected a scan that stands before it")
+                raise SettingError(f"scan {scan.name!r}: got 'of' {other!r}; expected a scan that stands before it")
 
     def _check_completers(self) -> None:
         _check_different("completers", self.completers)
-        plain = [name for name in self.completers if ":" not in name]
-        _check_choices("completers", [name.removesuffix("+") for name in plain], (SHARED, OWN, *COMPLETERS))
-        if not self.completers:
-            raise ValueError("completers: got nothing; expected at least one")
-        if set(self.completers) == {OWN}:
-            raise ValueError(f"completers: got {OWN!r} alone; expected at least one beside it that judges every scan")
         for name in (f"{SHARED}+", f"{OWN}+"):
             if name in self.completers:
-                raise ValueError(f"completers: got {name!r}; expected {name[:-1]!r}, which learns the blur itself")
+                raise SettingError(f"completers: got {name!r}; expected {name[:-1]!r}, which learns the blur itself")
+        plain = [name for name in self.completers if ":" not in name and not is_classical(name)]
+        _check_choices("completers", plain, (SHARED, OWN, *COMPLETERS))
+        if not self.completers:
+            raise SettingError("completers: got nothing; expected at least one")
+        if set(self.completers) == {OWN}:
+            raise SettingError(f"completers: got {OWN!r} alone; expected at least one beside it that judges every scan")
 
     def _check_seeds(self) -> None:
         _check_different("seeds", self.seeds)
         folds = [seed % self.split.n_folds for seed in self.seeds]
         if not self.seeds or min(self.seeds) < 0 or len(set(folds)) < len(folds):
-            raise ValueError(
+            raise SettingError(
                 f"seeds: got {list(self.seeds)}; expected at least one and at most {self.split.n_folds}, 0 or more, "
                 f"no two of one fold (seed modulo n_folds)"
             )
@@ -294,14 +302,16 @@ class Benchmark:
         """Hash of all that decides a result: SHA-256 of the canonical JSON without name, paths and number of examples.
 
         What the JSON leaves out does not count: a run is known by the benchmark whose scans say all their settings, see
-        `adaptive_scan.benchmark.keyword_makers.resolve_scans`.
+        `adaptive_scan.benchmark.scan_kinds.resolve_scans`.
 
         Raises:
-            ValueError: If the benchmark has micrographs whose fingerprint is not known; see
+            SettingError: If the benchmark has micrographs whose fingerprint is not known; see
                 `adaptive_scan.benchmark.pictures.open_pictures`.
         """
         if self.pictures.micrographs is not None and self.pictures.fingerprint is None:
-            raise ValueError(f"the fingerprint of {self.pictures.micrographs}: got None; expected a resolved benchmark")
+            raise SettingError(
+                f"the fingerprint of {self.pictures.micrographs}: got None; expected a resolved benchmark"
+            )
         content = self.to_dict()
         del content["name"], content["n_examples"], content["pictures"]["micrographs"], content["pictures"]["groups"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -316,13 +326,13 @@ class Benchmark:
         """The benchmark that `to_dict` wrote down; settings left out take their defaults.
 
         Raises:
-            ValueError: If a key is unknown or missing, a value is of another kind, or settings do not go together; the
-                message names the key.
+            SettingError: If a key is unknown or missing, a value is of another kind, or settings do not go together;
+                the message names the key.
         """
         if not isinstance(content, Mapping):
-            raise ValueError(f"got {type(content).__name__} {content!r}; expected an object of settings")
+            raise SettingError(f"got {type(content).__name__} {content!r}; expected an object of settings")
         if content.get("format", FORMAT_VERSION) != FORMAT_VERSION:
-            raise ValueError(f"format: got {content['format']!r}; expected {FORMAT_VERSION}")
+            raise SettingError(f"format: got {content['format']!r}; expected {FORMAT_VERSION}")
         return settings_from_json(cls, {key: value for key, value in content.items() if key != "format"})
 
     @classmethod
@@ -341,9 +351,8 @@ class Benchmark:
             raise BenchmarkFileError(path, f"no JSON ({error})", expected) from error
         try:
             return cls.from_dict(content)
-        except (ValueError, TypeError) as error:
-            found, _, wanted = str(error).partition("; expected ")
-            raise BenchmarkFileError(path, found.removeprefix("got "), wanted or expected) from error
+        except SettingError as error:
+            raise BenchmarkFileError(path, str(error)) from error
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the benchmark as JSON; the file appears by rename."""
@@ -373,10 +382,10 @@ def check_competing(benchmark: Benchmark, scan: str, role: str) -> None:
         role: What it turned out to be, one of `adaptive_scan.evaluation.results.ROLES`.
 
     Raises:
-        ValueError: If the factorial names the scan and its role is none of `COMPETING_ROLES`.
+        SettingError: If the factorial names the scan and its role is none of `COMPETING_ROLES`.
     """
     if scan in benchmark.factorial and role not in COMPETING_ROLES:
-        raise ValueError(f"factorial: got {scan!r}, of the role {role!r}; expected static and adaptive scans")
+        raise SettingError(f"factorial: got {scan!r}, of the role {role!r}; expected static and adaptive scans")
 
 
 def _refuse_constant(name: str) -> None:
@@ -391,10 +400,10 @@ def check_comparable(first: Any, second: Any) -> None:
         second: Another.
 
     Raises:
-        ValueError: If their identities differ.
+        SettingError: If their identities differ.
     """
     if first.identity != second.identity:
-        raise ValueError(
+        raise SettingError(
             f"results {first.name!r} and {second.name!r} have the identities {first.identity[:12]} and "
             f"{second.identity[:12]}; expected the same one, for only equal benchmarks are comparable"
         )
@@ -403,16 +412,16 @@ def check_comparable(first: Any, second: Any) -> None:
 def _check_at_least(settings: Any, lowest: int, *names: str) -> None:
     for name in names:
         if not getattr(settings, name) >= lowest:
-            raise ValueError(f"{name}: got {getattr(settings, name)!r}; expected at least {lowest}")
+            raise SettingError(f"{name}: got {getattr(settings, name)!r}; expected at least {lowest}")
 
 
 def _check_choices(what: str, found: Sequence[str], known: Sequence[str]) -> None:
     for name in found:
         if name not in known:
-            raise ValueError(f"{what}: got {name!r}; expected one of {', '.join(known)}")
+            raise SettingError(f"{what}: got {name!r}; expected one of {', '.join(known)}")
 
 
 def _check_different(what: str, found: Sequence[Any]) -> None:
     for value in found:
         if list(found).count(value) > 1:
-            raise ValueError(f"{what}: got {value!r} twice; expected each once")
+            raise SettingError(f"{what}: got {value!r} twice; expected each once")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class SameCrops:
 def train_base(benchmark: Benchmark, crops: CropSource, seed: int, device: torch.device | str = "cpu") -> nn.Module:
     """A generator trained on the mixture of static families at the coverages of all geometries.
 
-    Families bound to segments have the geometry of the largest dose, the last by name where several have it.
+    Families bound to segments have the geometry of most positions, the last by name where several have it.
 
     Args:
         benchmark: Says how.
@@ -66,23 +67,18 @@ def train_base(benchmark: Benchmark, crops: CropSource, seed: int, device: torch
     Returns:
         The network, in evaluation mode.
     """
-    plan = benchmark.generator
-    geometries = _by_dose(benchmark)
-    settings = GeneratorTraining(
-        generator=plan.kind,
-        scans=plan.scans,
+    plan, geometries = benchmark.generator, _by_n_positions(benchmark)
+    settings = _training(
+        benchmark,
+        plan.scans,
+        seed,
         coverages=tuple(dict.fromkeys(geometry.nominal_coverage for geometry in geometries)),
         n_updates=plan.n_updates,
-        batch_size=plan.batch_size,
         learning_rate=plan.learning_rate,
         final_learning_rate=plan.final_learning_rate,
-        blur=benchmark.pictures.blur,
-        seed=seed,
     )
-    network = _new_network(benchmark, seed)
-    trainer = GeneratorTrainer(
-        network, crops, geometries[-1], settings, device=device, acquisition=benchmark.acquisition
-    )
+    network, instrument = _new_network(benchmark, seed), benchmark.acquisition
+    trainer = GeneratorTrainer(network, crops, geometries[-1], settings, device=device, acquisition=instrument)
     trainer.initialise()
     return _trained(trainer)
 
@@ -113,33 +109,32 @@ def fine_tune(
     Returns:
         The network, in evaluation mode.
     """
-    plan = benchmark.generator
-    instrument = benchmark.acquisition
+    plan, instrument = benchmark.generator, benchmark.acquisition
     paths = {f"{ADAPTIVE}: {each.name}": _paths(each, geometry, instrument) for each in contenders}
-    settings = GeneratorTraining(
-        generator=plan.kind,
-        scans=tuple(paths),
+    settings = _training(
+        benchmark,
+        tuple(paths),
+        seed,
         n_updates=plan.fine_tuning_crops // plan.batch_size,
-        batch_size=plan.batch_size,
         learning_rate=plan.fine_tuning_learning_rate,
         final_learning_rate=plan.final_learning_rate,
-        blur=benchmark.pictures.blur,
-        seed=seed,
     )
-    trainer = GeneratorTrainer(
-        copy.deepcopy(base),
-        SameCrops(crops, seed),
-        geometry,
-        settings,
-        device=device,
-        acquisition=instrument,
-        paths=paths,
+    network, same = copy.deepcopy(base), SameCrops(crops, seed)
+    return _trained(
+        GeneratorTrainer(network, same, geometry, settings, device=device, acquisition=instrument, paths=paths)
     )
-    return _trained(trainer)
 
 
-def _by_dose(benchmark: Benchmark) -> list[ScanGeometry]:
-    """All geometries by dose and name: their order in the file is no part of the benchmark's identity."""
+def _training(benchmark: Benchmark, scans: tuple[str, ...], seed: int, **settings: Any) -> GeneratorTraining:
+    """Settings of a training with what all trainings of a benchmark share."""
+    plan, blur = benchmark.generator, benchmark.pictures.blur
+    return GeneratorTraining(
+        generator=plan.kind, scans=scans, batch_size=plan.batch_size, blur=blur, seed=seed, **settings
+    )
+
+
+def _by_n_positions(benchmark: Benchmark) -> list[ScanGeometry]:
+    """All geometries by number of positions and name, for their order in the file is no part of the identity."""
     named = sorted(benchmark.geometries.items(), key=lambda item: (item[1].n_positions_total, item[0]))
     return [geometry for _, geometry in named]
 
@@ -186,15 +181,8 @@ def train_predictor(
     coverages = {
         fraction * geometry.nominal_coverage for geometry in benchmark.geometries.values() for fraction in _FRACTIONS
     }
-    settings = GeneratorTraining(
-        generator=plan.kind,
-        scans=plan.scans,
-        coverages=tuple(sorted(coverages)),
-        batch_size=plan.batch_size,
-        blur=benchmark.pictures.blur,
-        seed=seed,
-    )
-    geometry = _by_dose(benchmark)[-1]
+    settings = _training(benchmark, plan.scans, seed, coverages=tuple(sorted(coverages)))
+    geometry = _by_n_positions(benchmark)[-1]
     # The trainer draws scans only; the network that it would train is a copy.
     drawing = GeneratorTrainer(
         copy.deepcopy(base), crops, geometry, settings, device=device, acquisition=benchmark.acquisition

@@ -15,6 +15,7 @@ from adaptive_scan.benchmark.definition import (
     ScanEntry,
     SplitSettings,
 )
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans import ScanGeometry
 
 BENCHMARK_PRESETS = ("quick", "full")
@@ -41,7 +42,7 @@ def preset_benchmark(
         The benchmark.
 
     Raises:
-        ValueError: If there is no preset of that name.
+        SettingError: If there is no preset of that name.
 
     Example:
         >>> benchmark = preset_benchmark("full")
@@ -49,7 +50,7 @@ def preset_benchmark(
         (['1/12', '1/23', '1/46'], (0, 1, 2))
     """
     if name not in BENCHMARK_PRESETS:
-        raise ValueError(f"preset: got {name!r}; expected one of {', '.join(BENCHMARK_PRESETS)}")
+        raise SettingError(f"preset: got {name!r}; expected one of {', '.join(BENCHMARK_PRESETS)}")
     pictures = _pictures(name, micrographs, groups)
     benchmark = _quick(pictures) if name == "quick" else _full(pictures)
     counts = any(isinstance(model, PoissonCounting) for model in make_instrument(acquisition).models)

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from adaptive_scan.benchmark.definition import OWN, SHARED
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.results import Paired, Results, select
-from adaptive_scan.generators import COMPLETERS
+from adaptive_scan.generators.completers import is_classical
 
 PRIMARY = "adaptive scans against the best static scan and the learned path"
 """Name of the family of comparisons that a benchmark is made for."""
@@ -87,12 +88,12 @@ def load_losses(rows: pa.Table) -> dict[tuple[str, str, str], ScanLosses]:
     """The rows of results by geometry, scan and completer.
 
     Raises:
-        ValueError: If there are no rows.
+        SettingError: If there are no rows.
     """
     keys = ("geometry", "scan", "completer")
     found = rows.group_by(keys, use_threads=False).aggregate([]).select(keys).to_pylist()
     if not found:
-        raise ValueError("the results hold no rows; expected at least one")
+        raise SettingError("the results hold no rows; expected at least one")
     return {(key["geometry"], key["scan"], key["completer"]): _scan_losses(rows, **key) for key in found}
 
 
@@ -120,14 +121,14 @@ def common_crops(first: ScanLosses, second: ScanLosses) -> Paired | None:
     A scan may have a network of its own in some of the seeds only, where it was the best static one there.
 
     Raises:
-        ValueError: If a crop is of one specimen here and of another one there.
+        SettingError: If a crop is of one specimen here and of another one there.
     """
     numbers, others = (2**32 * one.seeds + one.crops for one in (first, second))
     _, here, there = np.intersect1d(numbers, others, assume_unique=True, return_indices=True)
     if len(here) == 0:
         return None
     if not np.array_equal(first.groups[here], second.groups[there]):
-        raise ValueError(
+        raise SettingError(
             f"{first.scan!r} and {second.scan!r} have crops of other groups at {first.geometry}; expected the same ones"
         )
     columns = (first.seeds, first.groups, first.crops, first.content, first.sparsity)
@@ -149,7 +150,7 @@ def best_static_scans(results: Results, table: LossTable) -> tuple[dict[str, str
         Name of the scan by geometry, and "validation" or "test" by geometry, without geometries that have no such scan.
 
     Raises:
-        ValueError: If the description names a scan without rows.
+        SettingError: If the description names a scan without rows.
     """
     given = results.description.get("best_static")
     named = dict(given) if isinstance(given, Mapping) else {}
@@ -158,7 +159,9 @@ def best_static_scans(results: Results, table: LossTable) -> tuple[dict[str, str
         if named.get(geometry) is not None:
             best[geometry], chosen_on[geometry] = str(named[geometry]), "validation"
             if not any(key[:2] == (geometry, best[geometry]) for key in table):
-                raise ValueError(f"the best static scan of {geometry}: got {best[geometry]!r}; expected one with rows")
+                raise SettingError(
+                    f"the best static scan of {geometry}: got {best[geometry]!r}; expected one with rows"
+                )
             continue
         candidates = [one for one in table.values() if one.geometry == geometry and is_contiguous_static(one)]
         if candidates:
@@ -172,16 +175,6 @@ def best_static_scans(results: Results, table: LossTable) -> tuple[dict[str, str
 def is_contiguous_static(scan: ScanLosses) -> bool:
     """Whether a scan is a path fixed beforehand along which the probe moves from each position to one nearby."""
     return scan.role == "static" and scan.contiguous
-
-
-def is_classical(completer: str) -> bool:
-    """Whether a completer is one of the known ones that are not trained.
-
-    Example:
-        >>> is_classical("infill+"), is_classical("shared"), is_classical("my_module:my_network")
-        (True, False, False)
-    """
-    return completer.removesuffix("+") in COMPLETERS
 
 
 def best_classical_completers(table: LossTable) -> dict[str, str]:
@@ -205,12 +198,12 @@ def reference_scan(results: Results, table: LossTable) -> str:
     """Name of the scan that all others are compared with.
 
     Raises:
-        ValueError: If the description names none, or one without rows.
+        SettingError: If the description names none, or one without rows.
     """
     name = results.description.get("reference")
     scans = list(dict.fromkeys(scan for _, scan, _ in table))
     if name not in scans:
-        raise ValueError(f"reference: got {name!r}; expected one of {', '.join(scans)}")
+        raise SettingError(f"reference: got {name!r}; expected one of {', '.join(scans)}")
     return str(name)
 
 
@@ -270,7 +263,7 @@ def questions(results: Results, table: LossTable) -> list[Question]:
         table: Its `load_losses`.
 
     Raises:
-        ValueError: If the description's reference or best static scan has no rows.
+        SettingError: If the description's reference or best static scan has no rows.
     """
     best, _ = best_static_scans(results, table)
     classical = best_classical_completers(table)
@@ -283,8 +276,7 @@ def questions(results: Results, table: LossTable) -> list[Question]:
         brought = [name for name in dict.fromkeys(one.completer for one in here) if ":" in name]
         opponents = list(dict.fromkeys([*([best[geometry]] if geometry in best else []), *learned]))
         for question in (
-            *_against_static(here, judges, opponents, main),
-            *_brought_against_static(here, brought, opponents),
+            *_against_static(here, judges, brought, opponents, main),
             *_learned_against_static(here, [*judges, *brought], learned),
             *_against_controls(here, [*judges, *brought], controls),
             *_against_reference(here, reference),
@@ -295,22 +287,16 @@ def questions(results: Results, table: LossTable) -> list[Question]:
 
 
 def _against_static(
-    here: list[ScanLosses], judges: list[str], opponents: list[str], main: list[str]
+    here: list[ScanLosses], judges: list[str], brought: list[str], opponents: list[str], main: list[str]
 ) -> Iterator[Question]:
-    for one in here:
-        if one.role in ("adaptive", "oracle", "control") and one.completer in judges:
-            adaptive = PRIMARY if one.scan in main else OTHER_ADAPTIVE
-            family = adaptive if one.role == "adaptive" else _family(one, f"{one.role} against static scans")
-            for opponent in _with_completer(here, one.completer, opponents):
-                yield _question(one, opponent, family)
-
-
-def _brought_against_static(here: list[ScanLosses], brought: list[str], opponents: list[str]) -> Iterator[Question]:
-    """By completers that somebody brought, of which nobody knows whether they are networks."""
-    for one in here:
-        if one.role in ("adaptive", "oracle", "control") and one.completer in brought:
-            for opponent in _with_completer(here, one.completer, opponents):
-                yield _question(one, opponent, _family(one, f"{one.role} against static scans"))
+    """By completers that somebody brought, of which nobody knows whether they are networks, in other families."""
+    steered = [one for one in here if one.role in ("adaptive", "oracle", "control")]
+    for one in (one for names in (judges, brought) for one in steered if one.completer in names):
+        family = _family(one, f"{one.role} against static scans")
+        if one.role == "adaptive" and one.completer in judges:
+            family = PRIMARY if one.scan in main else OTHER_ADAPTIVE
+        for opponent in _with_completer(here, one.completer, opponents):
+            yield _question(one, opponent, family)
 
 
 def _learned_against_static(here: list[ScanLosses], judges: list[str], learned: list[str]) -> Iterator[Question]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import VALIDATION, Contender, measure
 from adaptive_scan.evaluation.metrics import loss
 from adaptive_scan.generators import Completer, complete
@@ -30,6 +31,7 @@ from adaptive_scan.scans import (
     serpentine_raster,
     square_spiral,
 )
+from adaptive_scan.settings import settings_from_json, settings_to_json
 
 Setting = float | int | bool | None
 Parameters = Mapping[str, Setting]
@@ -75,7 +77,8 @@ class TunedFamily:
     positions: Callable[..., np.ndarray]
 
 
-class Candidate(NamedTuple):
+@dataclass(frozen=True)
+class Candidate:
     """Parameters that were tried, and the mean loss with them."""
 
     parameters: dict[str, Setting]
@@ -88,7 +91,7 @@ class TunedScan:
 
     Attributes:
         family: A name of `TUNED_FAMILIES`.
-        geometry: The geometry whose dose and field it has.
+        geometry: The geometry whose number of positions and field it has.
         parameters: The best parameters of its family.
         candidates: All that was tried, in order, the usual scan first.
         seconds: How long the search took [s].
@@ -122,33 +125,23 @@ class TunedScan:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as values that JSON can hold."""
-        return {
-            "family": self.family,
-            "geometry": self.geometry.to_dict(),
-            "parameters": self.parameters,
-            "candidates": [each._asdict() for each in self.candidates],
-            "seconds": self.seconds,
-        }
+        return settings_to_json(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TunedScan:
         """The scan that `to_dict` described.
 
         Raises:
-            ValueError: If something is missing, or the family, its parameters or the geometry are not known.
+            SettingError: If something is missing, or the family, its parameters or the geometry are not known.
 
         Example:
             >>> scan = TunedScan("spiral", ScanGeometry(), {"spacing": 4.0, "phase": 0.0}, (), 1.0)
             >>> TunedScan.from_dict(scan.to_dict()).parameters
             {'spacing': 4.0, 'phase': 0.0}
         """
-        if set(values) != set(cls.__dataclass_fields__):
-            raise ValueError(f"tuned scan has {sorted(values)}; expected {sorted(cls.__dataclass_fields__)}")
-        family, parameters = str(values["family"]), dict(values["parameters"])
-        geometry = ScanGeometry.from_dict(values["geometry"])
-        _check_parameters(_family(family), parameters, geometry)
-        candidates = tuple(Candidate(dict(each["parameters"]), float(each["loss"])) for each in values["candidates"])
-        return cls(family, geometry, parameters, candidates, float(values["seconds"]))
+        scan = settings_from_json(cls, values)
+        _check_parameters(_family(scan.family), scan.parameters, scan.geometry)
+        return scan
 
 
 def tune_static(
@@ -173,7 +166,7 @@ def tune_static(
 
     Args:
         family: A name of `TUNED_FAMILIES`.
-        geometry: Fixes the dose and the field; for polygonal spirals the segments as well.
+        geometry: Fixes the number of positions and the field; for polygonal spirals the segments as well.
         crops: Validation crops, shape (n_crops, S, S), in [-1, 1].
         completer: What completes the scans; networks run in evaluation mode.
         blur: Whether targets are the crops after the 5x5 Gaussian, as in training.
@@ -202,7 +195,7 @@ def tune_static(
     if crops.ndim != 3 or crops.shape[1:] != (size, size) or len(crops) == 0:
         raise ValueError(f"validation crops have shape {crops.shape}; expected (n_crops, {size}, {size})")
     if n_most < 1:
-        raise ValueError(f"n_most: got {n_most}; expected at least 1 candidate")
+        raise SettingError(f"n_most: got {n_most}; expected at least 1 candidate")
     began = time.perf_counter()
     instrument = as_instrument(acquisition)
     targets = blur_target(crops) if blur else crops
@@ -221,13 +214,13 @@ def tuned_positions(family: str, parameters: Parameters, geometry: ScanGeometry)
     Args:
         family: A name of `TUNED_FAMILIES`.
         parameters: All parameters of the family.
-        geometry: Fixes the dose and the field; for polygonal spirals the segments as well.
+        geometry: Fixes the number of positions and the field; for polygonal spirals the segments as well.
 
     Returns:
         Positions [px], float32, shape (n_positions, 2).
 
     Raises:
-        ValueError: If the family or a parameter is unknown or missing, or a value is not usable.
+        SettingError: If the family or a parameter is unknown or missing, or a value is not usable.
 
     Example:
         >>> tuned_positions("spiral", {"spacing": 4.0, "phase": 0.5}, ScanGeometry()).shape
@@ -329,17 +322,17 @@ def _mean_loss(
 
 def _family(name: str) -> TunedFamily:
     if name not in TUNED_FAMILIES:
-        raise ValueError(f"family: got {name!r}; expected one of {sorted(TUNED_FAMILIES)}")
+        raise SettingError(f"family: got {name!r}; expected one of {sorted(TUNED_FAMILIES)}")
     return TUNED_FAMILIES[name]
 
 
 def _check_parameters(family: TunedFamily, parameters: Parameters, geometry: ScanGeometry) -> None:
     expected = family.defaults(geometry)
     if set(parameters) != set(expected):
-        raise ValueError(f"parameters of {family.name!r}: got {sorted(parameters)}; expected {sorted(expected)}")
+        raise SettingError(f"parameters of {family.name!r}: got {sorted(parameters)}; expected {sorted(expected)}")
     for name, value in parameters.items():
         if not (value is None or isinstance(value, bool | int | float)):
-            raise ValueError(f"{name} of {family.name!r}: got {value!r}; expected a number, true, false or null")
+            raise SettingError(f"{name} of {family.name!r}: got {value!r}; expected a number, true, false or null")
 
 
 def _even_spacing(geometry: ScanGeometry) -> float:
@@ -395,7 +388,8 @@ def _lissajous_positions(geometry: ScanGeometry, *, n_oscillations: int | None, 
 
 def _polygonal_positions(geometry: ScanGeometry, *, spacing: float) -> np.ndarray:
     fixed = replace(geometry, spacing=float(spacing))
-    return fixed.path(polygonal_spiral(fixed)[None])[0].reshape(-1, 2)
+    positions: np.ndarray = fixed.path(polygonal_spiral(fixed)[None])[0].reshape(-1, 2)
+    return positions
 
 
 def _spiral_axes(geometry: ScanGeometry) -> dict[str, Axis]:

@@ -1,4 +1,4 @@
-"""What may be said of two scans: a comparison, its verdict, and one plain sentence.
+"""What may be said of two scans: a comparison, its verdict, one plain sentence, and the main ones of a benchmark.
 
 A difference is shown where three things hold: the 95% interval of the ratio of mean losses excludes 1; the signed-rank
 test over specimens, corrected for the number of comparisons, goes the same way with p below 0.05; and so does the ratio
@@ -7,11 +7,11 @@ of every seed by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adaptive_scan.benchmark.definition import OWN, SHARED
-from adaptive_scan.benchmark.questions import Side
+from adaptive_scan.benchmark.questions import OTHER_ADAPTIVE, PRIMARY, Side
 
 LOWERS, RAISES, NOT_SHOWN, NO_DIFFERENCE = "lowers", "raises", "not shown", "no difference"
 """Verdicts: the first scan has the lower loss, or the higher one; neither is shown; or all losses are the same."""
@@ -26,11 +26,14 @@ Part = tuple[float | None, Interval | None, int, str]
 """Of some of the crops: ratio of mean losses, its 95% interval, the number of groups, and the verdict, whose test is
 corrected for the number of parts of that kind; None where there is none."""
 
+_LEARNED = "learned path against"
+_CONTROLS = "policies against their controls"
+_FURTHER = (_LEARNED, _CONTROLS, "oracle against", "adaptive against", PRIMARY, OTHER_ADAPTIVE)
 _PLURALS = {"lattice": "lattices", "other": "other pictures"}
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ScanComparison:
     """One scan and completer beside another on the same crops; a ratio below 1 says that the first is better.
 
     Attributes:
@@ -110,7 +113,7 @@ def decide(
     return NOT_SHOWN
 
 
-def sentence(comparison: Comparison) -> str:
+def sentence(comparison: ScanComparison) -> str:
     """The verdict of a comparison as one plain sentence, without a full stop.
 
     A change of p% is a ratio of 1 - p/100 (lower) or 1 + p/100 (higher); brackets hold its 95% interval. Kinds of
@@ -119,7 +122,7 @@ def sentence(comparison: Comparison) -> str:
 
     Example:
         >>> part = {"lattice": (0.99, (0.96, 1.02), 6, NOT_SHOWN), "particles": (0.93, (0.9, 0.96), 8, LOWERS)}
-        >>> print(sentence(Comparison(
+        >>> print(sentence(ScanComparison(
         ...     "1/23", ("pathwise", "shared"), ("learned_path", "shared"), "", 104, 13, 0.96, 1.0, 0.96, (0.94, 0.98),
         ...     0.7, 0.001, 0.01, 0.9, 0.97, part, {}, verdict="lowers")))
         pathwise lowers the loss by 4% [2, 6] against learned_path at 1/23 (shared generator); not shown on lattices
@@ -184,7 +187,7 @@ def counted(n: int, singular: str) -> str:
     return f"{n} {singular}{'' if n == 1 else 's'}"
 
 
-def _names(comparison: Comparison) -> tuple[tuple[str, str], str]:
+def _names(comparison: ScanComparison) -> tuple[tuple[str, str], str]:
     """Both scans as a sentence names them, and where and by what they were completed."""
     (first, judge), (second, other_judge) = comparison.first, comparison.second
     # A comma in a name would end the clause that it stands in.
@@ -199,7 +202,7 @@ def _completer(name: str) -> str:
     return {SHARED: "shared generator", OWN: "own generator"}.get(name, f"completed by {name}")
 
 
-def _exceptions(comparison: Comparison) -> list[str]:
+def _exceptions(comparison: ScanComparison) -> list[str]:
     """What pictures a shown difference is not shown on, in words."""
     not_shown, opposite, unknown = [], [], []
     for name, (ratio, interval, _, verdict) in comparison.by_content.items():
@@ -214,7 +217,7 @@ def _exceptions(comparison: Comparison) -> list[str]:
     return [*found, *opposite, *([f"too few specimens of {join(unknown)} to tell"] if unknown else [])]
 
 
-def _what_fails(comparison: Comparison) -> list[str]:
+def _what_fails(comparison: ScanComparison) -> list[str]:
     """Which half of a verdict is missing where the other one is there, in words; nothing where both are missing."""
     found = comparison.p_holm < LEVEL
     if comparison.ratio is None or comparison.ratio_ci95 is None:
@@ -235,7 +238,7 @@ def _what_fails(comparison: Comparison) -> list[str]:
     return [f"the seeds disagree: it is {'lower' if falls else 'higher'} in {agree} of {len(ratios)}"]
 
 
-def _detectable(comparison: Comparison) -> str:
+def _detectable(comparison: ScanComparison) -> str:
     specimens = counted(comparison.n_groups, "specimen")
     several = comparison.family_size > 1
     if comparison.minimum_detectable_ratio is None:
@@ -248,3 +251,105 @@ def _detectable(comparison: Comparison) -> str:
 
 def _p_text(p_value: float) -> str:
     return f"= {p_value:.2g}" if p_value >= 0.001 else "below 0.001"
+
+
+def headlines(
+    comparisons: Sequence[ScanComparison],
+    best_static: Mapping[str, str],
+    chosen_on: Mapping[str, str],
+    *,
+    n_seeds: int = 1,
+) -> list[str]:
+    """The findings that a benchmark is made for, and how they came about.
+
+    Args:
+        comparisons: Of `adaptive_scan.benchmark.analysis.analyse`.
+        best_static: The best contiguous static scan of each geometry.
+        chosen_on: "validation" or "test" by geometry.
+        n_seeds: Number of seeds, each with networks of its own.
+
+    Returns:
+        Sentences that end in a full stop: the tally of the primary family, in all and by completer; what the seeds
+        allow to say; the comparisons of that family by networks; its scans against their controls, and the learned path
+        against the best other static scan, both by the shared generator; and how the best static scan was chosen. All
+        others that are told are those of `further_sentences`.
+    """
+    told = [f"{one.sentence}." for one in _main(comparisons)]
+    return [*_tally(comparisons), _about_seeds(n_seeds), *told, *_choices(best_static, chosen_on)]
+
+
+def further_sentences(comparisons: Sequence[ScanComparison]) -> list[str]:
+    """The findings that `headlines` leaves out and that are no mere row of a table of means.
+
+    Args:
+        comparisons: Of `adaptive_scan.benchmark.analysis.analyse`.
+    """
+    told = {id(one) for one in _main(comparisons)}
+    return [f"{one.sentence}." for one in comparisons if id(one) not in told and one.family.startswith(_FURTHER)]
+
+
+def _main(comparisons: Sequence[ScanComparison]) -> list[ScanComparison]:
+    primary = [one for one in comparisons if one.family == PRIMARY]
+    actors = {one.first[0] for one in primary}
+    by_networks = [one for one in primary if one.first[1] in (SHARED, OWN)] or primary
+    shared = [one for one in comparisons if one.first[1] == SHARED]
+    controls = [one for one in shared if one.family.startswith(_CONTROLS) and one.first[0] in actors]
+    learned = [one for one in shared if one.family.startswith(_LEARNED)]
+    best: dict[tuple[str, str], ScanComparison] = {}
+    for one in sorted(learned, key=lambda one: one.mean_second):
+        best.setdefault((one.geometry, one.first[0]), one)
+    return [*by_networks, *controls, *(one for one in learned if one in best.values())]
+
+
+def _tally(comparisons: Sequence[ScanComparison]) -> Iterator[str]:
+    primary = [one for one in comparisons if one.family == PRIMARY]
+    if not primary:
+        yield "No adaptive scan was compared with a static one."
+        return
+    completers = list(dict.fromkeys(one.first[1] for one in primary))
+    parts = [f"{_by(name)}: {_counts([one for one in primary if one.first[1] == name])}" for name in completers]
+    noun = counted(len(primary), "comparison")
+    yield (
+        f"Of {noun} of {join(list(dict.fromkeys(one.first[0] for one in primary)))} with the best static scan or the "
+        f"learned path, corrected for their number together: {'; '.join(parts)}."
+    )
+
+
+def _by(completer: str) -> str:
+    return {SHARED: "by the shared generator", OWN: "by generators of their own"}.get(completer, f"by {completer}")
+
+
+def _counts(comparisons: Sequence[ScanComparison]) -> str:
+    verdicts = [one.verdict for one in comparisons]
+    lower, higher, same = (verdicts.count(verdict) for verdict in (LOWERS, RAISES, NO_DIFFERENCE))
+    parts = [
+        f"{n} {text}"
+        for n, text in (
+            (lower, "with a lower loss"),
+            (higher, "with a higher loss"),
+            (same, "with the same losses"),
+            (len(comparisons) - lower - higher - same, "in which no difference is shown"),
+        )
+        if n
+    ]
+    return join(parts)
+
+
+def _about_seeds(n_seeds: int) -> str:
+    if n_seeds == 1:
+        return "These are the networks of 1 seed; nothing is known of another training."
+    return (
+        f"These are the networks of {n_seeds} seeds; a difference is shown only where all of them go the same way, and "
+        "how far the next training may lie from them is not known."
+    )
+
+
+def _choices(best_static: Mapping[str, str], chosen_on: Mapping[str, str]) -> Iterator[str]:
+    for geometry, scan in best_static.items():
+        if chosen_on[geometry] == "validation":
+            yield f"The best static scan at {geometry} is {scan}, chosen on validation crops."
+        else:
+            yield (
+                f"The best static scan at {geometry} is {scan}, chosen on the test crops themselves, "
+                "which favours it over the adaptive scans."
+            )

@@ -1,4 +1,4 @@
-"""``calibrate_generator``: a per-pixel error estimate for the generator of a run, and how right it is."""
+"""``calibrate``: a per-pixel error estimate for the generator of a run, and how right it is."""
 
 from __future__ import annotations
 
@@ -6,35 +6,50 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
 
-from adaptive_scan.commands.cli import parse_config
-from adaptive_scan.commands.errors import InputError, TrainingFailedError
+from adaptive_scan.acquisition import as_instrument
+from adaptive_scan.commands.checkpoints import failing_in_one_line
+from adaptive_scan.commands.command_options import CalibrationConfig
+from adaptive_scan.commands.contenders import adaptive_contender
+from adaptive_scan.commands.crops import Data, TestCrops, load_data, report_skipped
+from adaptive_scan.commands.generator_settings import GeneratorConfig
+from adaptive_scan.commands.networks import make_device, use_threads
 from adaptive_scan.commands.run_folder import (
     CONFIG,
-    GENERATOR,
     check_new,
     check_same_data,
+    find_generator,
     make_folder,
     read_config,
     read_json,
 )
-from adaptive_scan.commands.settings import TrainingConfig, check_not_negative, check_positive, check_share
+from adaptive_scan.commands.runs import load_run
+from adaptive_scan.commands.settings import TrainingConfig
+from adaptive_scan.errors import SettingError
+from adaptive_scan.evaluation import Contender, measure
+from adaptive_scan.evaluation.calibration import ErrorSample, calibration_summary, sample_errors
 from adaptive_scan.files import write_json
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from adaptive_scan.commands.data import Data, TestCrops
-    from adaptive_scan.commands.generator_settings import GeneratorConfig
-    from adaptive_scan.evaluation import Contender
-    from adaptive_scan.evaluation.calibration import ErrorSample
-    from adaptive_scan.generators.uncertainty import CompleterWithError, PredictingCompleter
-    from adaptive_scan.micrographs import CropSource
-    from adaptive_scan.scans import ScanGeometry
+from adaptive_scan.generators import augment, blur_targets, load_generator
+from adaptive_scan.generators.families import dose_of, family_positions, is_adaptive
+from adaptive_scan.generators.uncertainty import (
+    CompleterWithError,
+    ErrorTraining,
+    PredictingCompleter,
+    completer_fingerprint,
+    fit_scale,
+    save_error_head,
+    train_error_head,
+)
+from adaptive_scan.micrographs import CropSource, blur_target, split_groups
+from adaptive_scan.report import save_figure
+from adaptive_scan.report.calibration_figure import calibration_figure
+from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, partial_scans, sample
 
 UNCERTAINTY, REPORT, FIGURE = "uncertainty.safetensors", "calibration.json", "calibration.png"
 FORMAT_VERSION = 1
@@ -44,53 +59,6 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 _FEWEST_SEGMENTS = 2
 _N_PIECES = 4
 _SCANS, _PIXELS, _RESAMPLES = 1, 2, 3  # streams of random numbers
-
-
-@dataclass(frozen=True)
-class CalibrationConfig:
-    """Which generator gets an error head, and how the head learns."""
-
-    run: Path
-    """Run folder that train_rdpg or train_generator wrote."""
-    out: Path | None = None
-    """New or empty folder for the files; without it the run folder, where an earlier calibration is replaced."""
-    micrographs: Path | None = None
-    """Where the micrographs of the run lie now, if they were moved."""
-    n_updates: int = 1_000
-    """Updates of the head."""
-    batch_size: int = 32
-    """Scans in each update."""
-    learning_rate: float = 3e-3
-    """Adam's learning rate at the start; it falls along half a cosine to a hundredth of it."""
-    beta: float = 0.5
-    """Power of the predicted variance that weights a pixel's likelihood, between 0 and 1."""
-    n_channels: int = 16
-    """Channels of the head's finer level."""
-    seed: int = 0
-    """Seed of everything random."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the networks run."""
-
-    def __post_init__(self) -> None:
-        check_positive(self, "n_updates", "batch_size", "n_channels")
-        check_not_negative(self, "seed")
-        check_share(self, "beta")
-        if not 0.0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate: got {self.learning_rate}; expected a positive number")
-
-
-def parse_calibration(arguments: list[str]) -> CalibrationConfig:
-    """Settings of ``calibrate_generator``.
-
-    Raises:
-        InputError: If an option or a value is none.
-
-    Example:
-        >>> parse_calibration(["--run", "runs/a", "--n-updates", "300"]).n_updates
-        300
-    """
-    description = "Train an error head for a run's generator; calibrate and judge it on micrographs that it held out."
-    return parse_config(CalibrationConfig, arguments, "calibrate_generator", description)
 
 
 @dataclass(frozen=True)
@@ -122,11 +90,6 @@ class ScanKind:
         Returns:
             Measured values and masks, float32, shape (n_scans, 2, S, S).
         """
-        from adaptive_scan.acquisition import as_instrument
-        from adaptive_scan.evaluation import measure
-        from adaptive_scan.generators.families import family_positions
-        from adaptive_scan.scans import partial_scans, sample
-
         if isinstance(self.family, str):
             rng = np.random.default_rng(seed)
             positions = family_positions(self.family, geometry, len(crops), rng, n_positions=self.n_positions)[
@@ -170,14 +133,9 @@ def load_generator_run(folder: Path, device: torch.device) -> GeneratorRun:
     """Read the run folder of ``train_rdpg`` or of ``train_generator``.
 
     Raises:
-        InputError: If the folder is none, has no trained generator yet, or its settings cannot be read.
+        SettingError: If the folder is none, has no trained generator yet, or its settings cannot be read.
         FileContentError: If a network is no whole file of its kind.
     """
-    from adaptive_scan.commands.data import adaptive_contender
-    from adaptive_scan.commands.generator_settings import GeneratorConfig
-    from adaptive_scan.commands.runs import load_run
-    from adaptive_scan.generators import load_generator
-
     if "agent" in read_json(folder / CONFIG):
         run = load_run(folder, device)
         settings, geometry = run.config.generator, run.config.geometry
@@ -185,20 +143,15 @@ def load_generator_run(folder: Path, device: torch.device) -> GeneratorRun:
         kinds += _static_kinds(settings.static_scans if settings.n_static else (), (), geometry)
         return GeneratorRun(run.config, run.generator, kinds, run.config.data.blur)
     config = read_config(GeneratorConfig, folder)
-    if not (folder / GENERATOR).exists():
-        raise InputError(f"{folder}: got no {GENERATOR} yet; expected a run that has reached its first checkpoint")
     kinds = _static_kinds(config.training.scans, config.training.coverages, config.geometry)
     if not kinds:
         found = ", ".join(config.training.scans)
-        raise InputError(f"{folder}: got a generator trained on the scans {found} alone; expected a static one too")
-    return GeneratorRun(config, load_generator(folder / GENERATOR, device), kinds, config.training.blur)
+        raise SettingError(f"{folder}: got a generator trained on the scans {found} alone; expected a static one too")
+    return GeneratorRun(config, load_generator(find_generator(folder), device), kinds, config.training.blur)
 
 
 def _static_kinds(families: Sequence[str], coverages: Sequence[float], geometry: ScanGeometry) -> list[ScanKind]:
     """The scans of a mixture that need no policy; those of static families have each coverage, if there are any."""
-    from adaptive_scan.generators.families import dose_of, is_adaptive
-    from adaptive_scan.scans import STATIC_SCANS
-
     kinds = []
     for family in dict.fromkeys(families):
         if is_adaptive(family):
@@ -228,7 +181,6 @@ class ScanDrawer:
     """
 
     def __init__(self, run: GeneratorRun, crops: CropSource, batch_size: int, seed: int) -> None:
-        import torch
 
         self._run, self._crops, self._batch_size = run, crops, batch_size
         self._rng = np.random.default_rng([seed, _SCANS])
@@ -236,10 +188,6 @@ class ScanDrawer:
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         """Partial scans, shape (batch_size, 2, S, S), and targets, shape (batch_size, 1, S, S)."""
-        import torch
-
-        from adaptive_scan.generators import augment, blur_targets
-
         crops = self._crops.take(self._crops.draw(self._batch_size, self._rng))
         pieces = np.array_split(crops, min(_N_PIECES, self._batch_size))
         scans = torch.from_numpy(np.concatenate([self._scan(piece) for piece in pieces]))
@@ -277,9 +225,6 @@ def judge_errors(
     Returns:
         The sample, and of each of its scans the kind and the share.
     """
-    from adaptive_scan.evaluation.calibration import ErrorSample, sample_errors
-    from adaptive_scan.micrographs import blur_target
-
     crops, groups = test.crops[which], np.array(test.groups)[which]
     targets = blur_target(crops) if run.blur else crops
     rng = np.random.default_rng([seed, _PIXELS])
@@ -299,12 +244,10 @@ def halves(test: TestCrops, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the held-out crops to calibrate on and of those to report on, by group.
 
     Raises:
-        InputError: If all crops are of one group.
+        SettingError: If all crops are of one group.
     """
-    from adaptive_scan.micrographs import split_groups
-
     if len(set(test.groups)) < 2:
-        raise InputError(
+        raise SettingError(
             f"run: got held-out crops of one group, {test.groups[0]!r}; expected at least two groups, one to"
             " calibrate on and one to report on (a larger data.test-fraction in training holds out more)"
         )
@@ -325,13 +268,10 @@ def calibrate_generator(config: CalibrationConfig) -> dict[str, Any]:
         What the JSON holds.
 
     Raises:
-        InputError: If the folder has something in it, or the run or its micrographs cannot be used.
+        SettingError: If the folder has something in it, or the run or its micrographs cannot be used.
         FileContentError: If a file of the run or of the micrographs cannot be read.
         TrainingFailedError: If the training of the head diverges.
     """
-    from adaptive_scan.commands.data import load_data, make_device, report_skipped, use_threads
-    from adaptive_scan.generators.uncertainty import completer_fingerprint, fit_scale, save_error_head
-
     check_new(config.out)
     device = make_device(config.device)
     run = load_generator_run(config.run, device)
@@ -343,7 +283,6 @@ def calibrate_generator(config: CalibrationConfig) -> dict[str, Any]:
     calibration, reported = halves(data.test, config.seed)
     folder = make_folder(config.run if config.out is None else config.out)
     head = _train(run, data, config, device)
-    import torch
 
     own, _ = judge_errors(run, head, data.test, calibration, seed=config.seed, device=device)
     scale = fit_scale(torch.from_numpy(own.predicted_rmse), torch.from_numpy(own.rmse))
@@ -371,16 +310,12 @@ def calibrate_generator(config: CalibrationConfig) -> dict[str, Any]:
 
 def _moved(config: TrainingConfig | GeneratorConfig, micrographs: Path) -> TrainingConfig | GeneratorConfig:
     if config.micrographs is None:
-        raise InputError(f"micrographs: got {micrographs} for a run on procedural crops; expected none")
+        raise SettingError(f"micrographs: got {micrographs} for a run on procedural crops; expected none")
     return dataclasses.replace(config, micrographs=micrographs)
 
 
 def _train(run: GeneratorRun, data: Data, config: CalibrationConfig, device: torch.device) -> CompleterWithError:
     """The generator with a head that is not calibrated yet."""
-    from tqdm import tqdm
-
-    from adaptive_scan.generators.uncertainty import CompleterWithError, ErrorTraining, train_error_head
-
     settings = ErrorTraining(
         n_updates=config.n_updates,
         learning_rate=config.learning_rate,
@@ -389,21 +324,15 @@ def _train(run: GeneratorRun, data: Data, config: CalibrationConfig, device: tor
         seed=config.seed,
     )
     drawer = ScanDrawer(run, data.train, config.batch_size, config.seed)
-    with tqdm(total=config.n_updates, desc="error head", disable=None) as bar:
-        try:
-            head = train_error_head(
-                run.generator, drawer, settings, device=device, on_update=lambda step, losses: bar.update()
-            )
-        except FloatingPointError as error:
-            hint = "training diverged; a lower learning rate may help"
-            raise TrainingFailedError(f"{config.run}: got that {error}; {hint}") from error
+    with tqdm(total=config.n_updates, desc="error head", disable=None) as bar, failing_in_one_line(config.run):
+        head = train_error_head(
+            run.generator, drawer, settings, device=device, on_update=lambda step, losses: bar.update()
+        )
     return CompleterWithError(run.generator, head).eval()
 
 
 def _rows(sample: ErrorSample, labels: Sequence[tuple[str, float]], rng: np.random.Generator) -> list[dict[str, Any]]:
     """Figures of all scans together, of each share of the dose, and of each kind of scan at its whole dose."""
-    from adaptive_scan.evaluation.calibration import calibration_summary
-
     kinds = np.array([kind for kind, _ in labels])
     shares = np.array([share for _, share in labels])
     everything = np.ones(len(labels), dtype=bool)
@@ -417,8 +346,6 @@ def _rows(sample: ErrorSample, labels: Sequence[tuple[str, float]], rng: np.rand
 
 
 def _draw(sample: ErrorSample, scale: float, path: Path, rng: np.random.Generator) -> None:
-    from adaptive_scan.report import save_figure
-    from adaptive_scan.report.calibration_figure import calibration_figure
 
     save_figure(calibration_figure({"head": sample, "calibrated": sample.scaled(scale)}, rng), path)
 
@@ -463,11 +390,11 @@ def _text(number: float | None) -> str:
     return "" if number is None else f"{number:.2f}"
 
 
-def calibrate_generator_command(config: CalibrationConfig) -> None:
+def calibrate(config: CalibrationConfig) -> None:
     """Calibrate, show the table, and say where the files are.
 
     Raises:
-        InputError: As :func:`calibrate_generator`.
+        SettingError: As :func:`calibrate_generator`.
     """
     report = calibrate_generator(config)
     print(calibration_table(report), end="")

@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from adaptive_scan.commands.data import Data, report_skipped
+from adaptive_scan.commands.crops import Data, report_skipped
 from adaptive_scan.commands.errors import TrainingFailedError
+from adaptive_scan.commands.options import RunOptions
 from adaptive_scan.commands.run_folder import (
     CHECKPOINT,
     MANIFEST,
     TENSORBOARD,
-    Trainable,
     check_same_data,
     make_run_folder,
     read_json,
@@ -103,11 +103,11 @@ def failing_in_one_line(folder: Path) -> Iterator[None]:
         raise TrainingFailedError(f"{folder}: got that {error}; {hint}") from error
 
 
-def begin_folder(config: Trainable, data: Mapping[str, Any], name: str) -> Path:
+def begin_folder(config: RunOptions, seed: int, data: Mapping[str, Any], name: str) -> Path:
     """The folder of a run, a new one or the one to go on with, described by its settings and manifest.
 
     Raises:
-        InputError: If the folder cannot be used, or the pictures are others than the run began with.
+        SettingError: If the folder cannot be used, or the pictures are others than the run began with.
     """
     folder = make_run_folder(config.out, name) if config.resume is None else config.resume
     # A run killed at its very beginning has settings and no manifest.
@@ -116,12 +116,12 @@ def begin_folder(config: Trainable, data: Mapping[str, Any], name: str) -> Path:
         write_config(folder, config)
     else:
         write_config(folder, config)
-        write_manifest(folder, seed=config.seed, data=data, n_threads=torch.get_num_threads())
+        write_manifest(folder, seed=seed, data=data, n_threads=torch.get_num_threads())
     print(f"run folder: {folder}", flush=True)
     return folder
 
 
-def begin_state(config: Trainable, folder: Path) -> dict[str, Any] | None:
+def begin_state(config: RunOptions, folder: Path) -> dict[str, Any] | None:
     """State of the last checkpoint of a run to go on with; None for a run that has none.
 
     Raises:

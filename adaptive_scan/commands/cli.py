@@ -1,4 +1,4 @@
-"""Command lines to settings; loads neither torch nor the networks, so that help and complaints come quickly."""
+"""Command lines to options, by tyro; loads neither torch nor numba, so that help and complaints come quickly."""
 
 from __future__ import annotations
 
@@ -6,139 +6,181 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+import sys
+import typing
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 
-from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
-from adaptive_scan.commands.run_folder import Trainable, read_config
-from adaptive_scan.commands.settings import ComparisonConfig, TrainingConfig, preset_config
+from adaptive_scan.commands.options import CommandOptions
+from adaptive_scan.errors import SettingError
 
-Config = TypeVar("Config")
-
-# None of these decides the result, as long as the pictures and their split are the same, which is checked.
-_MAY_CHANGE = {
-    "micrographs",
-    "groups",
-    "start_from",
-    "policy",
-    "skip_bad",
-    "device",
-    "checkpoint_every",
-    "log_every",
-    "picture_every",
-}
+Options = TypeVar("Options", bound=CommandOptions)
 
 
-def parse_training(arguments: list[str]) -> TrainingConfig:
-    """Settings of ``train_rdpg``: those of the preset, or of the run to resume, and what is given beside.
+def parse_options(
+    kind: type[Options], arguments: list[str], prog: str, description: str, *, default: Options | None = None
+) -> Options:
+    """Options of a command; what tyro would say in a box of many lines becomes one line.
 
-    Raises:
-        InputError: If an option or a value is none, or settings of a resumed run are given anew.
-
-    Example:
-        >>> parse_training(["--preset", "ede96", "--iterations", "5"]).iterations
-        5
-    """
-    description = "Train an actor that steers the probe and a generator that completes what it measured; compare scans."
-    return parse_resumable(TrainingConfig, preset_config, arguments, "train_rdpg", description)
-
-
-def parse_resumable(
-    kind: type[Trainable],
-    presets: Callable[[str], Trainable],
-    arguments: list[str],
-    prog: str,
-    description: str,
-) -> Trainable:
-    """Settings of a run that begins at a preset or goes on under its own.
+    Coverages may be given as fractions, such as 1/20. Old names of options work, with a warning on standard error.
 
     Args:
-        kind: Dataclass of the settings.
-        presets: Settings of a preset by its name.
+        kind: Dataclass of the options.
         arguments: Arguments of the command line.
-        prog: What help calls the command.
+        prog: What help and complaints call the command.
         description: What help says of it.
+        default: Where options start that are not given.
 
     Raises:
-        InputError: As :func:`parse_training`.
+        SettingError: If an option or a value is none.
+        SystemExit: After help, which shows the basic options, and all of them after ``--help-all``.
     """
-    resumed = _resumed(kind, arguments)
-    default = _preset(presets, arguments) if resumed is None else resumed
-    return _checked(parse_config(kind, arguments, prog, description, default=default), resumed)
+    asked = _help_asked(arguments)
+    if asked is not None:
+        print_help(kind, prog, description, default=default, everything=asked)
+        raise SystemExit(0)
+    parsed = option_class(kind, names=kind.NAMES)
+    start = {} if default is None else {"default": _as_kind(parsed, default)}
+    plain, said = _without_fractions(_with_new_names(kind, arguments)), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            found = tyro.cli(parsed, args=plain, prog=prog, description=description, **start)
+    except SystemExit as end:
+        raise SettingError(f"{_summary(said.getvalue())} (see {prog} --help)") from end
+    return cast(Options, _as_kind(kind, found))
 
 
-def parse_comparison(arguments: list[str]) -> ComparisonConfig:
-    """Settings of ``compare_scans``.
+def _help_asked(arguments: list[str]) -> bool | None:
+    """Whether help is to show every option; None where no help is asked for."""
+    if "--help-all" in arguments:
+        return True
+    return False if {"-h", "--help"} & {*arguments} else None
 
-    Raises:
-        InputError: If an option or a value is none, or there is no run.
+
+def print_help(
+    kind: type[CommandOptions],
+    prog: str,
+    description: str,
+    *,
+    default: CommandOptions | None = None,
+    everything: bool = False,
+) -> None:
+    """Print what a command does and its options: the basic ones, or every one."""
+    basic = None if everything or not kind.BASIC else kind.BASIC
+    shown = option_class(kind, basic=basic, names=kind.NAMES)
+    start = {} if default is None else {"default": _as_kind(shown, default)}
+    with contextlib.suppress(SystemExit):
+        tyro.cli(shown, args=["--help"], prog=prog, description=description, **start)
+    if basic is not None:
+        print(f"{_n_options(kind) - len(basic)} more options: --help-all")
+
+
+def _n_options(kind: Any) -> int:
+    inner = (_split(hint)[0] for hint in typing.get_type_hints(kind, include_extras=True).values())
+    kinds = {part.name: part for part in dataclasses.fields(kind)}
+    return len(kinds) + sum(_n_options(one) - 1 for one in inner if dataclasses.is_dataclass(one))
+
+
+def option_class(
+    kind: Any, *, basic: Collection[str] | None = None, names: Mapping[str, str] | None = None, prefix: str = ""
+) -> Any:
+    """The dataclass as the command line shows it.
+
+    Args:
+        kind: The dataclass.
+        basic: Fields that help shows; None for all. An option that has to be given is always shown.
+        names: Names of options that differ from those of their fields.
+        prefix: The way to its fields from the whole of the options.
+
+    Returns:
+        A subclass of the same name whose fields bear the marks that tyro knows, or the class where none is needed.
+    """
+    hints, changed = typing.get_type_hints(kind, include_extras=True), {}
+    for part in dataclasses.fields(kind):
+        name, hint = prefix + part.name, hints[part.name]
+        inner, marks = _split(hint)
+        if dataclasses.is_dataclass(inner):
+            made = option_class(inner, basic=basic, names=names, prefix=f"{name}.")
+            if made is not inner:
+                changed[part.name] = Annotated[(made, *marks)] if marks else made
+        elif basic is not None and name not in basic and not _is_required(part):
+            changed[part.name] = Annotated[hint, tyro.conf.Suppress]
+        elif names and name in names:
+            changed[part.name] = Annotated[hint, tyro.conf.arg(name=names[name])]
+    if not changed:
+        return kind
+    content = {"__annotations__": changed, "__doc__": kind.__doc__, "__module__": kind.__module__}
+    fields = {part.name: part for part in dataclasses.fields(kind)}
+    for name, hint in changed.items():
+        content[name] = _default(fields[name], _split(hint)[0])
+    return dataclasses.dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), content))
+
+
+def _split(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type and the marks that it bears."""
+    if typing.get_origin(hint) is Annotated:
+        inner, *marks = typing.get_args(hint)
+        return inner, tuple(marks)
+    return hint, ()
+
+
+def _is_required(part: dataclasses.Field[Any]) -> bool:
+    return part.default is part.default_factory is dataclasses.MISSING
+
+
+def _default(part: dataclasses.Field[Any], kind: Any) -> Any:
+    """The default of a field, as the class that the field is of now."""
+    if part.default is not dataclasses.MISSING:
+        return dataclasses.field(default=part.default)
+    if part.default_factory is dataclasses.MISSING:
+        return dataclasses.field()
+    make, is_group = part.default_factory, dataclasses.is_dataclass(kind)
+    return dataclasses.field(default_factory=lambda: _as_kind(kind, make()) if is_group else make())
+
+
+def _as_kind(kind: Any, value: Any) -> Any:
+    """Options as a dataclass with the same fields."""
+    if type(value) is kind:
+        return value
+    hints = typing.get_type_hints(kind)
+    values = {part.name: getattr(value, part.name) for part in dataclasses.fields(kind)}
+    return kind(**{n: _as_kind(hints[n], v) if dataclasses.is_dataclass(v) else v for n, v in values.items()})
+
+
+def _with_new_names(kind: type[CommandOptions], arguments: list[str]) -> list[str]:
+    """Arguments with options by the names that they have now; says what was renamed."""
+    renamed, told = [], set()
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        old = option.removeprefix("--").replace("_", "-")
+        new = kind.RENAMED.get(old) if option.startswith("--") else None
+        if new is not None and old not in told:
+            told.add(old)
+            print(f"warning: --{old} is now --{new}; the old name goes in version 0.3", file=sys.stderr)
+        renamed.append(argument if new is None else f"--{new}{equals}{value}")
+    return renamed
+
+
+def _without_fractions(arguments: list[str]) -> list[str]:
+    """Arguments in which coverages such as 1/25 are decimal numbers.
 
     Example:
-        >>> parse_comparison(["--run", "runs/a", "--scans", "adaptive", "raster"]).scans
-        ('adaptive', 'raster')
+        >>> _without_fractions(["--coverages", "1/4", "0.1", "--out", "1/2"])
+        ['--coverages', '0.25', '0.1', '--out', '1/2']
     """
-    description = "Compare the scans of a run with static ones at equal dose, on held-out micrographs."
-    return parse_config(ComparisonConfig, arguments, "compare_scans", description)
-
-
-def _preset(presets: Callable[[str], Trainable], arguments: list[str]) -> Trainable:
-    """Settings of the preset named on the command line, or of the quick one."""
-    name = _value_of("--preset", arguments)
-    with refusals_as_input_errors():
-        return presets("quick" if name is None else name)
-
-
-def _resumed(kind: type[Trainable], arguments: list[str]) -> Trainable | None:
-    """Settings of the run that the command line resumes, if it does."""
-    folder = _value_of("--resume", arguments)
-    if folder is None:
-        return None
-    return dataclasses.replace(read_config(kind, Path(folder)), out=None, resume=Path(folder))
-
-
-def _value_of(option: str, arguments: list[str]) -> str | None:
-    """Value of an option that decides the defaults of all others."""
-    for place, argument in enumerate(arguments):
-        if argument.startswith(f"{option}="):
-            return argument.partition("=")[2]
-        if argument == option and place + 1 < len(arguments):
-            return arguments[place + 1]
-    return None
-
-
-def _checked(config: Trainable, resumed: Trainable | None) -> Trainable:
-    if resumed is None:
-        return config
-    changed = [option for option in _differences(config, resumed, "") if option not in _MAY_CHANGE]
-    if changed:
-        option = changed[0].replace("_", "-")
-        raise InputError(f"--{option}: got it beside --resume; expected the run's own settings to stand")
-    return config
-
-
-def _differences(one: Any, other: Any, prefix: str) -> Iterator[str]:
-    """Dotted names of the settings in which two dataclasses differ."""
-    for field in dataclasses.fields(one):
-        mine, theirs = getattr(one, field.name), getattr(other, field.name)
-        if dataclasses.is_dataclass(mine):
-            yield from _differences(mine, theirs, f"{prefix}{field.name}.")
-        elif mine != theirs:
-            yield prefix + field.name
-
-
-def parse_config(kind: type[Config], arguments: list[str], prog: str, description: str, **settings: Any) -> Config:
-    """Parse by tyro; what it would say in a box of many lines becomes one line."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), refusals_as_input_errors():
-            return tyro.cli(kind, args=arguments, prog=prog, description=description, **settings)
-    except SystemExit as end:
-        if not end.code:
-            raise
-        raise InputError(f"{_summary(said.getvalue())} (see {prog} --help)") from end
+    plain, option = [], ""
+    for argument in arguments:
+        option = argument.partition("=")[0] if argument.startswith("--") else option
+        found = re.fullmatch(r"(--coverages?=)?(\d+)/(\d+)", argument)
+        if option in ("--coverage", "--coverages") and found is not None:
+            before, above, below = found.groups()
+            if int(below) == 0:
+                raise SettingError(f"{option[2:]}: got {argument!r}; expected numbers above 0 and at most 1")
+            argument = f"{before or ''}{int(above) / int(below)!r}"
+        plain.append(argument)
+    return plain
 
 
 def _summary(box: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,19 +13,23 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from adaptive_scan.agents import RDPG
 from adaptive_scan.benchmark.analysis import analyse
-from adaptive_scan.benchmark.cells import Cell
 from adaptive_scan.benchmark.definition import Benchmark, ScanEntry, check_competing
-from adaptive_scan.benchmark.keyword_makers import KeywordMaker
+from adaptive_scan.benchmark.folder import OtherRunError, load_results
 from adaptive_scan.benchmark.presets import preset_benchmark
-from adaptive_scan.benchmark.result_files import load_results
-from adaptive_scan.benchmark.run import OtherRunError, complete_benchmark, run_benchmark
+from adaptive_scan.benchmark.run import complete_benchmark, run_benchmark
+from adaptive_scan.benchmark.scan_kinds import BenchmarkCell, ScanKind
+from adaptive_scan.commands.agent import make_agent
 from adaptive_scan.commands.checkpoints import failing_in_one_line
-from adaptive_scan.commands.compare_settings import BenchmarkConfig, NewBenchmarkConfig, ReportConfig
-from adaptive_scan.commands.data import environment_settings, make_agent, make_device, use_threads
-from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
+from adaptive_scan.commands.command_options import BenchmarkConfig, ComparisonConfig, NewBenchmarkConfig, ReportConfig
+from adaptive_scan.commands.compare_forms import CompareConfig
+from adaptive_scan.commands.compare_run import compare_command
+from adaptive_scan.commands.contenders import environment_settings
+from adaptive_scan.commands.errors import settings_border
+from adaptive_scan.commands.networks import make_device, use_threads
 from adaptive_scan.commands.plugins import check_policy, load_completer, load_named_policy, source_hash
 from adaptive_scan.commands.run_folder import POLICY
 from adaptive_scan.commands.settings import TrainingConfig, preset_config
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import Contender
 from adaptive_scan.evaluation.results import Results
 from adaptive_scan.files import replacing, write_json
@@ -34,62 +39,69 @@ from adaptive_scan.scans import ScanGeometry
 ANALYSIS = "analysis.json"
 
 
-def make_policy(cell: Cell, *, factory: str) -> Contender:
-    """A user's policy, from ``package.module:factory``.
+@dataclass(frozen=True)
+class PolicyScan(ScanKind):
+    """A user's policy.
 
-    Args:
-        cell: Where it takes part.
-        factory: Module and factory; the factory is called without arguments.
+    Attributes:
+        factory: ``package.module:factory``; the factory is called without arguments.
     """
-    return load_named_policy(factory)
+
+    factory: str
+
+    def check(self, scan: str, geometry: ScanGeometry, benchmark: Benchmark) -> None:
+        """See that the policy can be loaded, and let it scan two crops."""
+        named = load_named_policy(self.factory)
+        check_competing(benchmark, scan, named.effective_role)
+        check_policy(self.factory, named, geometry, acquisition=benchmark.acquisition)
+
+    def make(self, cell: BenchmarkCell) -> Contender:
+        """The policy of the factory."""
+        return load_named_policy(self.factory)
 
 
-def check_own_policy(entry: ScanEntry, geometry: ScanGeometry, benchmark: Benchmark) -> None:
-    """See that a policy can be loaded, and let it scan two crops."""
-    factory = entry.settings["factory"]
-    named = load_named_policy(factory)
-    check_competing(benchmark, entry.name, named.effective_role)
-    check_policy(factory, named, geometry, acquisition=benchmark.acquisition)
+@dataclass(frozen=True)
+class RecurrentScan(ScanKind):
+    """The recurrent actor of ``train``, with the agent of its quick preset, on the cell's crops.
 
-
-def make_rdpg(cell: Cell, *, iterations: int = 2_000, hidden_size: int = 64) -> Contender:
-    """The recurrent actor of ``train_rdpg``, with the agent of its quick preset, on the cell's crops.
-
-    Args:
-        cell: Where it takes part.
+    Attributes:
         iterations: Iterations of training, each with new scans and one update.
         hidden_size: Units of the memory of actor and critic.
     """
-    config = _training_config(cell.geometry, cell.acquisition, iterations, hidden_size)
-    data = dataclasses.replace(config.data, blur=cell.blur)
-    config = dataclasses.replace(config, seed=cell.seed, device=cast(Any, cell.device), data=data)
-    file = cell.folder / POLICY
-    if not file.exists():
-        with refusals_as_input_errors():
+
+    iterations: int = 2_000
+    hidden_size: int = 64
+
+    def check(self, scan: str, geometry: ScanGeometry, benchmark: Benchmark) -> None:
+        """See that the settings of the training can be used."""
+        self._training_config(geometry, benchmark.acquisition)
+
+    def make(self, cell: BenchmarkCell) -> Contender:
+        """The actor, trained by actor and critic."""
+        config = self._training_config(cell.geometry, cell.acquisition)
+        data = dataclasses.replace(config.data, blur=cell.blur)
+        config = dataclasses.replace(config, seed=cell.seed, device=cast(Any, cell.device), data=data)
+        file = cell.folder / POLICY
+        if not file.exists():
             agent = make_agent(config, cell.train)
-        per_iteration = config.agent.n_environments * (config.geometry.n_segments - 1)
-        trying = _Trying(config.agent.try_every, per_iteration)
-        agent.learn(iterations * per_iteration, callback=trying, log_interval=None)  # type: ignore[arg-type]
-        with agent.using_best_actor(), replacing(file) as temporary:
-            agent.save(temporary)
-    return Contender(cell.name, policy=RDPG.load(file, device=cell.device), environment=environment_settings(config))
+            per_iteration = config.agent.n_environments * (config.geometry.n_segments - 1)
+            trying = _Trying(config.agent.try_every, per_iteration)
+            agent.learn(self.iterations * per_iteration, callback=trying, log_interval=None)  # type: ignore[arg-type]
+            with agent.using_best_actor(), replacing(file) as temporary:
+                agent.save(temporary)
+        policy = RDPG.load(file, device=cell.device)
+        return Contender(cell.name, policy=policy, environment=environment_settings(config))
 
-
-def check_rdpg(entry: ScanEntry, geometry: ScanGeometry, benchmark: Benchmark) -> None:
-    """See that the settings of the training can be used."""
-    _training_config(geometry, benchmark.acquisition, entry.settings["iterations"], entry.settings["hidden_size"])
-
-
-def _training_config(geometry: ScanGeometry, acquisition: str, iterations: int, hidden_size: int) -> TrainingConfig:
-    """The quick preset of ``train_rdpg`` at a geometry."""
-    quick = preset_config("quick")
-    return dataclasses.replace(
-        quick,
-        iterations=iterations,
-        acquisition=cast(Any, acquisition),
-        geometry=geometry,
-        agent=dataclasses.replace(quick.agent, hidden_size=hidden_size),
-    )
+    def _training_config(self, geometry: ScanGeometry, acquisition: str) -> TrainingConfig:
+        """The quick preset of ``train`` at a geometry."""
+        quick = preset_config("quick")
+        return dataclasses.replace(
+            quick,
+            iterations=self.iterations,
+            acquisition=cast(Any, acquisition),
+            geometry=geometry,
+            agent=dataclasses.replace(quick.agent, hidden_size=self.hidden_size),
+        )
 
 
 class _Trying(BaseCallback):
@@ -111,22 +123,21 @@ class _Trying(BaseCallback):
         self.model.try_actor()  # type: ignore[attr-defined]
 
 
-MAKERS = {
-    "policy": KeywordMaker(make_policy, check=check_own_policy),
-    "rdpg": KeywordMaker(make_rdpg, check=check_rdpg),
-}
+KINDS: dict[str, type[ScanKind]] = {"policy": PolicyScan, "rdpg": RecurrentScan}
 """Kinds of scans that only commands can prepare, beside `adaptive_scan.benchmark.scan_kinds.SCAN_KINDS`."""
 
 
-def benchmark_command(config: BenchmarkConfig | NewBenchmarkConfig | ReportConfig) -> None:
-    """What ``compare`` does with a benchmark.
+def compare(config: CompareConfig) -> None:
+    """What ``compare`` does, with a benchmark or with a run.
 
     Raises:
-        InputError: If settings, files or folders cannot be used.
+        SettingError: If settings, files or folders cannot be used.
         FileContentError: If a file is none of its kind.
         KeyboardInterrupt: After Ctrl-C, with a line that says how to go on.
     """
-    if isinstance(config, NewBenchmarkConfig):
+    if isinstance(config, ComparisonConfig):
+        compare_command(config)
+    elif isinstance(config, NewBenchmarkConfig):
         write_new(config)
     elif isinstance(config, ReportConfig):
         report_results(load_results(config.report), config.report)
@@ -138,15 +149,15 @@ def write_new(config: NewBenchmarkConfig) -> None:
     """Write a benchmark to begin with, and say what to do with it.
 
     Raises:
-        InputError: If the file is there already, or the pictures are too few.
+        SettingError: If the file is there already, or the pictures are too few.
         MicrographError: If a file of micrographs cannot be used.
     """
     if config.new.exists():
-        raise InputError(f"{config.new}: got something there already; expected a new file")
+        raise SettingError(f"{config.new}: got something there already; expected a new file")
     micrographs, groups = (None if place is None else str(place) for place in (config.micrographs, config.groups))
-    with refusals_as_input_errors():
+    with settings_border():
         preset = preset_benchmark(config.preset, micrographs=micrographs, groups=groups, acquisition=config.acquisition)
-        benchmark, _ = complete_benchmark(preset, MAKERS)
+    benchmark, _ = complete_benchmark(preset, KINDS)
     benchmark.write(config.new)
     print(f"written: {config.new}; edit it, and run it by adaptive-scan compare {config.new}")
 
@@ -155,7 +166,7 @@ def run(config: BenchmarkConfig) -> Results | None:
     """Run a benchmark, or what is left of it, and write its report once all seeds are done.
 
     Raises:
-        InputError: If settings, files or folders cannot be used.
+        SettingError: If settings, files or folders cannot be used.
         FileContentError: If a file is none of its kind.
         TrainingFailedError: If training diverges.
         KeyboardInterrupt: After Ctrl-C, with a line that says how to go on.
@@ -163,19 +174,19 @@ def run(config: BenchmarkConfig) -> Results | None:
     device = make_device(config.device)
     use_threads(config.n_threads)
     benchmark = found_at(Benchmark.read(config.benchmark), config.micrographs, config.groups)
-    benchmark = with_own(benchmark, config.policy, config.completer)
+    benchmark = with_own(benchmark, config.policies, config.completers)
     judges = [name for name in benchmark.completers if ":" in name]
     completers = {name: load_completer(name, image_size=benchmark.image_size, device=device)[1] for name in judges}
     out = Path("runs") / config.benchmark.stem if config.out is None else config.out
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: got a file; expected a folder, or nothing")
+        raise SettingError(f"{out}: got a file; expected a folder, or nothing")
     print(f"results folder: {out}", flush=True)
     try:
-        with refusals_as_input_errors(), _asking_for_another_folder(config), failing_in_one_line(out):
+        with _asking_for_another_folder(config), failing_in_one_line(out):
             results = run_benchmark(
                 benchmark,
                 out,
-                makers=MAKERS,
+                kinds=KINDS,
                 completers=completers,
                 device=str(device),
                 only_seeds=config.only_seeds,
@@ -201,9 +212,9 @@ def _asking_for_another_folder(config: BenchmarkConfig) -> Iterator[None]:
     try:
         yield
     except OtherRunError as error:
-        given = [option for option in ("policy", "completer") if getattr(config, option)]
+        given = [option for option in ("policies", "completers") if getattr(config, option)]
         why = f": --{' and --'.join(given)} made it another benchmark" if given else ""
-        raise InputError(f"{error}; give another --out{why}") from error
+        raise SettingError(f"{error}; give another --out{why}") from error
 
 
 def found_at(benchmark: Benchmark, micrographs: Path | None, groups: Path | None) -> Benchmark:
@@ -215,17 +226,17 @@ def found_at(benchmark: Benchmark, micrographs: Path | None, groups: Path | None
         groups: CSV of their groups here; None where it lies beside them.
 
     Raises:
-        InputError: If there is nothing where the benchmark has its micrographs, it has none, or groups are named alone.
+        SettingError: If there is nothing where the benchmark has its micrographs, it has none, or groups come alone.
     """
     if micrographs is None:
         if groups is not None:
-            raise InputError(f"--groups: got {groups} without --micrographs; expected both")
+            raise SettingError(f"--groups: got {groups} without --micrographs; expected both")
         place = benchmark.pictures.micrographs
         if place is not None and not Path(place).exists():
-            raise InputError(f"{place}: got no micrographs where the benchmark says; expected --micrographs PATH")
+            raise SettingError(f"{place}: got no micrographs where the benchmark says; expected --micrographs PATH")
         return benchmark
     if benchmark.pictures.micrographs is None:
-        raise InputError(f"--micrographs: got {micrographs}; expected none, for this benchmark makes its pictures")
+        raise SettingError(f"--micrographs: got {micrographs}; expected none, for this benchmark makes its pictures")
     csv = None if groups is None else str(groups)
     pictures = dataclasses.replace(benchmark.pictures, micrographs=str(micrographs), groups=csv)
     return dataclasses.replace(benchmark, pictures=pictures)
@@ -240,10 +251,10 @@ def with_own(benchmark: Benchmark, policies: Sequence[str], completers: Sequence
         completers: In the same form.
 
     Raises:
-        InputError: If one of them is in the benchmark already.
+        SettingError: If one of them is in the benchmark already.
     """
     scans = tuple(ScanEntry(name.rpartition(":")[2], "policy", {"factory": name}) for name in policies)
-    with refusals_as_input_errors():
+    with settings_border():
         return dataclasses.replace(
             benchmark,
             scans=(*benchmark.scans, *scans),
@@ -253,8 +264,7 @@ def with_own(benchmark: Benchmark, policies: Sequence[str], completers: Sequence
 
 def report_results(results: Results, folder: Path) -> None:
     """Analyse results, write ``analysis.json``, the report and its figures, and say the verdicts."""
-    with refusals_as_input_errors():
-        analysis = analyse(results)
+    analysis = analyse(results)
     write_json(folder / ANALYSIS, analysis.as_dict())
     files = write_report(results, analysis, folder)
     for verdict in analysis.verdicts:

@@ -1,11 +1,10 @@
-"""``compare_completers``: the error of networks and interpolations on static scans at equal dose."""
+"""``compare-completers``: the error of networks and interpolations on static scans at equal dose."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,76 +12,28 @@ import numpy as np
 from rich.table import Table
 from tqdm import tqdm
 
-from adaptive_scan.commands.cli import parse_config
-from adaptive_scan.commands.data import TestCrops, use_threads
-from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
+from adaptive_scan.commands.command_options import CompletionConfig
+from adaptive_scan.commands.crops import TestCrops
 from adaptive_scan.commands.held_out import TrainedGenerator, trained_generator
+from adaptive_scan.commands.networks import make_device, use_threads
+from adaptive_scan.commands.plugins import load_completers
 from adaptive_scan.commands.run_folder import check_new, make_folder
-from adaptive_scan.commands.settings import check_not_negative
 from adaptive_scan.commands.terminal import print_whole
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.completion import CompletionScore, complete_scans, score_completers
 from adaptive_scan.files import write_atomically, write_json
-from adaptive_scan.generators import COMPLETERS, Completer, load_generator, make_completer
+from adaptive_scan.generators import COMPLETERS, Completer, load_generator
 from adaptive_scan.report.comparison_figure import save_figure
 from adaptive_scan.report.completions_figure import completions_figure
-from adaptive_scan.scans import STATIC_SCANS
 
 _COLUMNS = ("scan", "coverage", "completer", "rmse", "low", "high", "mean_loss", "milliseconds", "n_crops", "n_groups")
 
 
-@dataclass(frozen=True)
-class CompletionConfig:
-    """What is compared, and on which scans."""
-
-    run: tuple[Path, ...]
-    """Run folders of trained generators, all with the same held-out pictures, on which everything is compared."""
-    out: Path
-    """New or empty folder for the results."""
-    completers: tuple[str, ...] = ("nearest", "linear", "infill")
-    """Interpolations to compare; a + behind a name blurs its pictures as targets are blurred."""
-    scans: tuple[str, ...] = ("grid", "spiral", "gridlike")
-    """Static scans to complete; the picture shows the first, at the first coverage."""
-    coverages: tuple[float, ...] = (1 / 16, 1 / 25, 1 / 100)
-    """Positions by pixel."""
-    n_threads: int = 1
-    """Threads of PyTorch on the CPU, 0 for its own choice."""
-    seed: int = 0
-    """Seed of random scans and of the bootstrap."""
-    skip_bad: bool = False
-    """Whether files that cannot be used are skipped."""
-
-    def __post_init__(self) -> None:
-        check_not_negative(self, "n_threads", "seed")
-        for name in self.completers:
-            if name.removesuffix("+") not in COMPLETERS:
-                raise ValueError(f"completers: got {name!r}; expected some of {', '.join(COMPLETERS)}")
-        for name in self.scans:
-            if name not in STATIC_SCANS:
-                raise ValueError(f"scans: got {name!r}; expected some of {', '.join(STATIC_SCANS)}")
-        for coverage in self.coverages:
-            if not 0 < coverage <= 1:
-                raise ValueError(f"coverages: got {coverage}; expected more than 0 and at most 1")
-
-
-def parse_completion(arguments: list[str]) -> CompletionConfig:
-    """Settings of ``compare_completers``.
-
-    Raises:
-        InputError: If an option or a value is none.
-
-    Example:
-        >>> parse_completion(["--run", "runs/a", "--out", "b", "--scans", "grid"]).scans
-        ('grid',)
-    """
-    description = "Compare trained generators with interpolations on static scans of held-out micrographs."
-    return parse_config(CompletionConfig, arguments, "compare_completers", description)
-
-
-def compare_completers_command(config: CompletionConfig) -> None:
+def compare_completers(config: CompletionConfig) -> None:
     """Compare completers, write ``completers.json``, ``.csv`` and ``.png``, and show the table.
 
     Raises:
-        InputError: If a folder is no run, the runs held out different pictures, or a scan is unknown.
+        SettingError: If a folder is no run, the runs held out different pictures, or a scan is unknown.
         FileContentError: If a file of a run or of the micrographs cannot be used.
     """
     check_new(config.out)
@@ -91,10 +42,8 @@ def compare_completers_command(config: CompletionConfig) -> None:
     test = _common_test(runs)
     completers = _completers(config, runs)
     folder = make_folder(config.out)
-    with (
-        refusals_as_input_errors(),
-        tqdm(total=len(config.scans) * len(config.coverages) * len(completers), desc="completing", disable=None) as bar,
-    ):
+    n_scores = len(config.scans) * len(config.coverages) * len(completers)
+    with tqdm(total=n_scores, desc="completing", disable=None) as bar:
         scores = score_completers(
             test.crops,
             completers,
@@ -128,28 +77,28 @@ def _common_test(runs: Sequence[TrainedGenerator]) -> TestCrops:
     """What all runs held out.
 
     Raises:
-        InputError: If they held out other crops, or were trained towards other targets.
+        SettingError: If they held out other crops, or were trained towards other targets.
     """
     first = runs[0]
     for run in runs[1:]:
         if not np.array_equal(run.test.crops, first.test.crops):
-            raise InputError(f"{run.folder}: got other held-out crops than in {first.folder}; expected the same")
+            raise SettingError(f"{run.folder}: got other held-out crops than in {first.folder}; expected the same")
         if run.blur != first.blur:
-            raise InputError(f"{run.folder}: got blur {run.blur}; expected {first.blur}, as in {first.folder}")
+            raise SettingError(f"{run.folder}: got blur {run.blur}; expected {first.blur}, as in {first.folder}")
     return first.test
 
 
 def _completers(config: CompletionConfig, runs: Sequence[TrainedGenerator]) -> dict[str, Completer]:
     """Generators by the name of their run's folder, then interpolations."""
+    device = make_device(config.device)
+    others = load_completers(config.completers, image_size=runs[0].config.geometry.image_size, device=device)
     completers: dict[str, Completer] = {}
     for run in runs:
         name = run.folder.resolve().name
-        if name in completers or name in COMPLETERS:
-            raise InputError(f"{run.folder}: got a second completer named {name!r}; expected folders of other names")
-        completers[name] = load_generator(run.path)
-    for name in config.completers:
-        completers[name] = make_completer(name)
-    return completers
+        if name in completers or name in others or name in COMPLETERS:
+            raise SettingError(f"{run.folder}: got a second completer named {name!r}; expected folders of other names")
+        completers[name] = load_generator(run.path, device=device)
+    return completers | others
 
 
 def _row(score: CompletionScore, groups: np.ndarray, seed: int) -> dict[str, Any]:

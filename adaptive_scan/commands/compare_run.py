@@ -1,29 +1,23 @@
-"""``compare_scans``: the scans of a run beside static ones, at equal dose, on micrographs it did not see."""
+"""``compare --run``: the scans of a run beside static ones, at equal dose, on micrographs it did not see."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from adaptive_scan.acquisition import Acquisition, Instrument
-from adaptive_scan.commands.data import (
-    TestCrops,
-    adaptive_contender,
-    family_contender,
-    make_device,
-    open_micrographs,
-    report_skipped,
-    test_crops,
-    use_threads,
-)
-from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
+from adaptive_scan.commands.command_options import RUN_SCANS, ComparisonConfig
+from adaptive_scan.commands.contenders import adaptive_contender, family_contender
+from adaptive_scan.commands.crops import TestCrops, open_micrographs, report_skipped, test_crops
 from adaptive_scan.commands.held_out import held_out_crops, without_trained
-from adaptive_scan.commands.plugins import check_policy, load_completer, load_named_policy
+from adaptive_scan.commands.networks import make_device, use_threads
+from adaptive_scan.commands.options import check_scan_names
+from adaptive_scan.commands.plugins import check_policy, load_completers, load_named_policy
 from adaptive_scan.commands.run_folder import make_comparison_folder, make_folder
 from adaptive_scan.commands.runs import Run, load_run
-from adaptive_scan.commands.settings import RUN_SCANS, ComparisonConfig, check_scan_names
 from adaptive_scan.commands.terminal import print_whole
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import Comparison, Contender, compare_scans
 from adaptive_scan.generators import Completer, make_completer
 from adaptive_scan.report import comparison_sentence, comparison_table, write_comparison
@@ -37,7 +31,7 @@ def compare_run(
     *,
     scans: Sequence[str] = RUN_SCANS,
     policies: Sequence[Contender] = (),
-    completers: Sequence[tuple[str, Completer]] = (),
+    completers: Mapping[str, Completer] = MappingProxyType({}),
     acquisition: Instrument | Acquisition | str | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -49,44 +43,40 @@ def compare_run(
         test: Crops that it did not see.
         scans: Scans to compare; the spiral that ratios refer to is added where it is missing.
         policies: Further contenders.
-        completers: Further completers with their names, as `load_completer` returns them.
+        completers: Further completers by their names, as `load_completers` returns them.
         acquisition: The instrument that all scans go through, or a preset's name; None is the run's.
         seed: Of random scans, of the instrument and of the bootstrap.
         progress: Whether to show a progress bar.
 
     Raises:
-        InputError: If a scan is unknown, a policy or a completer has the name of another, or what one of them does is
+        SettingError: If a scan is unknown, a policy or a completer has the name of another, or what one of them does is
             refused, such as a scan of another dose.
     """
-    with refusals_as_input_errors():
-        check_scan_names(scans)
+    check_scan_names(scans)
     names = list(dict.fromkeys([*scans, "spiral"]))
     judges: dict[str, Completer] = {"generator": run.generator, **{name: make_completer(name) for name in _CLASSICAL}}
     _check_names("policy", [policy.name for policy in policies], names)
-    _check_names("completer", [name for name, _ in completers], judges)
+    _check_names("completer", completers, judges)
     contenders = [
         adaptive_contender(run.config, run.policy)
         if name == "adaptive"
         else family_contender(name, run.config.geometry)
         for name in names
     ]
-    # Our own scans and completers are refused nothing: that would be a defect, which keeps its traceback.
-    is_ours = not policies and not completers
-    with contextlib.nullcontext() if is_ours else refusals_as_input_errors():
-        return compare_scans(
-            test.crops,
-            test.micrographs,
-            [*contenders, *policies],
-            judges | dict(completers),
-            geometry=run.config.geometry,
-            acquisition=run.config.acquisition if acquisition is None else acquisition,
-            groups=test.groups,
-            corners=test.corners,
-            blur_targets=run.config.data.blur,
-            second_reference="filling_path",
-            seed=seed,
-            progress=progress,
-        )
+    return compare_scans(
+        test.crops,
+        test.micrographs,
+        [*contenders, *policies],
+        judges | dict(completers),
+        geometry=run.config.geometry,
+        acquisition=run.config.acquisition if acquisition is None else acquisition,
+        groups=test.groups,
+        corners=test.corners,
+        blur_targets=run.config.data.blur,
+        second_reference="filling_path",
+        seed=seed,
+        progress=progress,
+    )
 
 
 def _check_names(what: str, names: Iterable[str], taken: Iterable[str]) -> None:
@@ -94,7 +84,7 @@ def _check_names(what: str, names: Iterable[str], taken: Iterable[str]) -> None:
     known = list(taken)
     for name in names:
         if name in known:
-            raise InputError(f"{what}: got the name {name!r}; expected none of {', '.join(known)}, which are taken")
+            raise SettingError(f"{what}: got the name {name!r}; expected none of {', '.join(known)}, which are taken")
         known.append(name)
 
 
@@ -102,18 +92,18 @@ def compare_command(config: ComparisonConfig) -> None:
     """Compare the scans of a run with static ones at equal dose, on held-out micrographs.
 
     Raises:
-        InputError: If there is no such run, policy, completer or folder, or no held-out picture.
+        SettingError: If there is no such run, policy, completer or folder, or no held-out picture.
         FileContentError: If a file of the run or of the micrographs cannot be used.
     """
     device = make_device(config.device)
-    policies = [load_named_policy(name) for name in config.policy]
+    policies = [load_named_policy(name) for name in config.policies]
     run = load_run(config.run, device)
     use_threads(run.config.n_threads)
     image_size = run.config.geometry.image_size
     acquisition = run.config.acquisition if config.acquisition is None else config.acquisition
-    for name, policy in zip(config.policy, policies, strict=True):
+    for name, policy in zip(config.policies, policies, strict=True):
         check_policy(name, policy, run.config.geometry, acquisition=acquisition)
-    completers = [load_completer(name, image_size=image_size, device=device) for name in config.completer]
+    completers = load_completers(config.completers, image_size=image_size, device=device)
     test = _held_out_crops(config, run)
     folder = _folder_of(config)
     comparison = compare_run(

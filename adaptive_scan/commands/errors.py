@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from adaptive_scan.files import FileContentError
+from adaptive_scan.errors import SettingError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -16,46 +16,33 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 _DISK_TROUBLES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
-class InputError(ValueError):
-    """Something that the person who runs a command can mend; its message is one line.
-
-    Example:
-        >>> raise InputError("seed: got -1; expected at least 0")
-        Traceback (most recent call last):
-        ...
-        adaptive_scan.commands.errors.InputError: seed: got -1; expected at least 0
-    """
-
-
 class TrainingFailedError(RuntimeError):
     """Training that cannot go on under its settings, such as one that diverged; its message is one line."""
 
 
 @contextmanager
-def refusals_as_input_errors() -> Iterator[None]:
-    """Turn what settings and data were refused with into :class:`InputError`; for the borders where they come in.
+def settings_border() -> Iterator[None]:
+    """Turn whatever settings and plug-ins are refused with into :class:`~adaptive_scan.errors.SettingError`.
 
-    The package refuses values with a ValueError that says what it expected. Any other ValueError in the block is a
-    defect of the program and passes as it is, with its traceback.
+    For the places where they come in: a block makes dataclasses of settings, or runs somebody else's code, and nothing
+    more. Wherever else a ValueError is raised, it is a defect and keeps its traceback.
 
     Raises:
-        InputError: In place of such a refusal.
+        SettingError: In place of a ValueError or TypeError.
 
     Example:
-        >>> with refusals_as_input_errors():
+        >>> with settings_border():
         ...     raise ValueError("n_segments: got 0; expected an integer of at least 1")
         Traceback (most recent call last):
         ...
-        adaptive_scan.commands.errors.InputError: n_segments: got 0; expected an integer of at least 1
+        adaptive_scan.errors.SettingError: n_segments: got 0; expected an integer of at least 1
     """
     try:
         yield
-    except (InputError, FileContentError):
+    except SettingError:
         raise
-    except ValueError as error:
-        if "; expected " not in str(error):
-            raise
-        raise InputError(str(error)) from error
+    except (ValueError, TypeError) as error:
+        raise SettingError(str(error)) from error
 
 
 def run_command(command: Callable[[list[str]], None], arguments: list[str]) -> int:
@@ -71,7 +58,7 @@ def run_command(command: Callable[[list[str]], None], arguments: list[str]) -> i
     """
     try:
         command(arguments)
-    except (FileContentError, InputError) as error:
+    except SettingError as error:
         return _say(f"error: {error}", BAD_INPUT)
     except TrainingFailedError as error:
         return _say(f"error: {error}", FAILED)

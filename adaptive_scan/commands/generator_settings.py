@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from adaptive_scan.commands.cli import parse_resumable
-from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.settings import (
-    CropSettings,
-    InstrumentName,
-    check_not_negative,
-    check_positive,
-    preset_config,
-)
+from adaptive_scan.commands.options import RunOptions, check_positive
+from adaptive_scan.commands.resume import parse_resumable
+from adaptive_scan.commands.settings import CropSettings, preset_config
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import GeneratorTraining
 from adaptive_scan.generators.adversarial_training import AdversarialSettings
 from adaptive_scan.generators.families import is_adaptive
@@ -28,37 +22,26 @@ from adaptive_scan.scans import ScanGeometry
 _PAPERS_LOSS_SCALE = 50.0  # the papers follow 200 times the squared error on [0, 1], a quarter of that on [-1, 1]
 
 
-@dataclass(frozen=True)
-class GeneratorConfig:
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig(RunOptions):
     """Everything that decides the training of a generator."""
+
+    COMMAND: ClassVar[str] = "train-generator"
+    BASIC: ClassVar[tuple[str, ...]] = (
+        *("preset", "micrographs", "groups", "out", "resume", "start_from", "device"),
+        *("training.generator", "training.scans", "training.coverages", "training.n_updates", "training.seed"),
+    )
+    NAMES: ClassVar[Mapping[str, str]] = {"training.generator": "generator.kind", "policy": "policy-run"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"generator": "generator.kind", "policy": "policy-run"}
 
     preset: Literal["quick", "ede96", "partial-stem-512", "supersampling-512"] = "quick"
     """Where all other settings start: quick takes minutes on two cores, ede96 is the adaptive-scan paper's setting, the
     last two are those of the partial-STEM and the supersampling paper, for days on a GPU."""
-    micrographs: Path | None = None
-    """File or folder of micrographs; procedural ones without it."""
-    groups: Path | None = None
-    """CSV with the columns file and group: groups are never split between training and test."""
-    out: Path | None = None
-    """Run folder to make; without it one under runs/, named by the time."""
-    resume: Path | None = None
-    """Run folder to go on with, under its own settings."""
+    checkpoint_every: int = 1_000
     start_from: Path | None = None
     """Generator file to fine-tune: training starts from its weights. Its kind and size must be those set here."""
     policy: Path | None = None
-    """Run folder of train_rdpg whose actor makes the scans of the family adaptive."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the network runs."""
-    n_threads: int = 0
-    """Threads of PyTorch on the CPU, 0 for its own choice; small networks on shared cores are fastest with one."""
-    skip_bad: bool = False
-    """Whether files that cannot be used are skipped and reported, instead of ending the run."""
-    checkpoint_every: int = 1_000
-    """Updates between checkpoints."""
-    log_every: int = 100
-    """Updates between entries of the log."""
-    picture_every: int = 5_000
-    """Updates between pictures in the log."""
+    """Run folder of train whose actor makes the scans of the family adaptive."""
     n_channels: int = 32
     """Channels of the finest level of the U-Net and its like."""
     n_levels: int = 3
@@ -67,8 +50,6 @@ class GeneratorConfig:
     """Factor of all channels of the two-stage and the supersampling network; 1 is the papers'."""
     factor: int = 5
     """Distance of the points of the grid that the supersampling network is built for [px]."""
-    acquisition: InstrumentName = "ideal"
-    """The instrument that all scans go through, in training and in the comparison."""
     training: Annotated[GeneratorTraining, tyro.conf.arg(name="")] = field(default_factory=GeneratorTraining)
     """Network, scans and optimiser."""
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
@@ -79,13 +60,13 @@ class GeneratorConfig:
     """Where crops come from."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "checkpoint_every", "log_every", "picture_every", "n_channels", "n_levels")
-        check_not_negative(self, "n_threads")
+        super().__post_init__()
+        check_positive(self, "n_channels", "n_levels")
         adaptive = [name for name in self.training.scans if is_adaptive(name)]
         if adaptive and self.policy is None:
-            raise ValueError(f"policy: got nothing with the scans {adaptive[0]!r}; expected the run folder of a policy")
+            raise SettingError(f"policy-run: got nothing with the scans {adaptive[0]!r}; expected a run folder")
         if self.policy is not None and not adaptive:
-            raise ValueError("policy: got one without the scans 'adaptive'; expected them among the scans")
+            raise SettingError("policy-run: got one without the scans 'adaptive'; expected them among the scans")
 
     @property
     def seed(self) -> int:
@@ -192,37 +173,19 @@ def generator_preset_config(name: str) -> GeneratorConfig:
         "supersampling-512": _supersampling,
     }
     if name not in presets:
-        raise ValueError(f"preset: got {name!r}; expected one of {', '.join(presets)}")
+        raise SettingError(f"preset: got {name!r}; expected one of {', '.join(presets)}")
     return presets[name]()
 
 
-def parse_generator_training(arguments: list[str]) -> GeneratorConfig:
-    """Settings of ``train_generator``: those of the preset, or of the run to resume, and what is given beside.
-
-    Coverages may be given as fractions.
+def parse_generator_training(arguments: list[str], prog: str = "adaptive-scan train-generator") -> GeneratorConfig:
+    """Settings of ``train-generator``: those of the preset, or of the run to resume, and what is given beside.
 
     Raises:
-        InputError: If an option or a value is none, or settings of a resumed run are given anew.
+        SettingError: If an option or a value is none, or settings of a resumed run are given anew.
 
     Example:
         >>> parse_generator_training(["--scans", "spiral", "grid", "--coverages", "1/16", "0.01"]).training.coverages
         (0.0625, 0.01)
     """
     description = "Train a generator to complete scans, and compare it with interpolation on held-out crops."
-    plain = _without_fractions(arguments)
-    return parse_resumable(GeneratorConfig, generator_preset_config, plain, "train_generator", description)
-
-
-def _without_fractions(arguments: list[str]) -> list[str]:
-    """Arguments in which coverages such as 1/25 are decimal numbers."""
-    plain, option = [], ""
-    for argument in arguments:
-        option = argument.partition("=")[0] if argument.startswith("--") else option
-        found = re.fullmatch(r"(--coverages=)?(\d+)/(\d+)", argument)
-        if option == "--coverages" and found is not None:
-            before, above, below = found.groups()
-            if int(below) == 0:
-                raise InputError(f"coverages: got {argument!r}; expected numbers above 0 and at most 1")
-            argument = f"{before or ''}{int(above) / int(below)!r}"
-        plain.append(argument)
-    return plain
+    return parse_resumable(GeneratorConfig, generator_preset_config, arguments, prog, description)

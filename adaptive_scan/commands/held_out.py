@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_scan.commands.data import (
+from adaptive_scan.commands.crops import (
     DataConfig,
     TestCrops,
     micrograph_hashes,
@@ -18,10 +18,10 @@ from adaptive_scan.commands.data import (
     procedural_test_crops,
     test_crops,
 )
-from adaptive_scan.commands.errors import InputError
 from adaptive_scan.commands.generator_settings import GeneratorConfig
-from adaptive_scan.commands.run_folder import GENERATOR, MANIFEST, POLICY, read_config, read_json
+from adaptive_scan.commands.run_folder import MANIFEST, POLICY, find_generator, read_config, read_json
 from adaptive_scan.commands.settings import TrainingConfig
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import MicrographDataset, fingerprint
 
 
@@ -52,7 +52,7 @@ def trained_generator(folder: Path, *, skip_bad: bool = False) -> TrainedGenerat
         skip_bad: Whether files of its micrographs that cannot be used are skipped.
 
     Raises:
-        InputError: If the folder is none, has no generator yet, or its pictures are not those of the run any more.
+        SettingError: If the folder is none, has no generator yet, or its pictures are not those of the run any more.
         MicrographError: If a file of the micrographs cannot be used.
     """
     config: TrainingConfig | GeneratorConfig
@@ -62,10 +62,9 @@ def trained_generator(folder: Path, *, skip_bad: bool = False) -> TrainedGenerat
     else:
         config = read_config(GeneratorConfig, folder)
         blur = config.training.blur
-    if not (folder / GENERATOR).exists():
-        raise InputError(f"{folder}: got no {GENERATOR} yet; expected a run that has reached its first checkpoint")
+    path = find_generator(folder)
     test = held_out_crops(folder, config, read_json(folder / MANIFEST), skip_bad=skip_bad)
-    return TrainedGenerator(folder, config, folder / GENERATOR, blur, test)
+    return TrainedGenerator(folder, config, path, blur, test)
 
 
 def held_out_crops(
@@ -86,7 +85,7 @@ def held_out_crops(
         groups: CSV of groups instead of the run's.
 
     Raises:
-        InputError: If the pictures are not those of the run any more.
+        SettingError: If the pictures are not those of the run any more.
         MicrographError: If a file of the micrographs cannot be used.
     """
     if config.micrographs is None:
@@ -94,7 +93,7 @@ def held_out_crops(
     groups = config.groups if groups is None else groups
     dataset = open_micrographs(config.micrographs, config, skip_bad=skip_bad or config.skip_bad, groups=groups)
     if fingerprint(dataset) != manifest["data"].get("fingerprint"):
-        raise InputError(f"{dataset.root}: got other pictures than {folder} was trained on; expected the same")
+        raise SettingError(f"{dataset.root}: got other pictures than {folder} was trained on; expected the same")
     # By name and not by a new split: groups may have changed since training.
     held_out = set(manifest["data"]["test"])
     return test_crops(dataset.subset(np.flatnonzero([name in held_out for name in dataset.names])), config)
@@ -108,7 +107,7 @@ def without_trained(dataset: MicrographDataset, manifest: Mapping[str, Any]) -> 
         manifest: That of the run.
 
     Raises:
-        InputError: If nothing is left.
+        SettingError: If nothing is left.
     """
     data = manifest["data"]
     trained = set(data.get("train_hashes", ()))
@@ -117,7 +116,7 @@ def without_trained(dataset: MicrographDataset, manifest: Mapping[str, Any]) -> 
     groups |= named_groups(dataset).intersection(data.get("train_groups", ()))
     kept = np.flatnonzero([group not in groups for group in dataset.groups])
     if len(kept) == 0:
-        raise InputError(f"{dataset.root}: got only pictures that the run trained on; expected some that it did not")
+        raise SettingError(f"{dataset.root}: got only pictures that the run trained on; expected some that it did not")
     if len(kept) < len(dataset):
         n_left_out = len(dataset) - len(kept)
         print(f"left out: {n_left_out} of {len(dataset)} micrographs, which the run trained on or whose group it did")

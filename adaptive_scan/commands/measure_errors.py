@@ -1,4 +1,4 @@
-"""``measure_errors``: where completions are wrong, by pixel, by distance from path and edge, and by picture."""
+"""``measure-errors``: where completions are wrong, by pixel, by distance from path and edge, and by picture."""
 
 from __future__ import annotations
 
@@ -8,35 +8,25 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from rich.table import Table
 from tqdm import tqdm
 
-from adaptive_scan.commands.cli import parse_config
-from adaptive_scan.commands.data import (
-    adaptive_contender,
-    family_contender,
-    make_device,
-    open_micrographs,
-    report_skipped,
-    use_threads,
-)
-from adaptive_scan.commands.errors import InputError, refusals_as_input_errors
+from adaptive_scan.commands.command_options import ErrorsConfig
+from adaptive_scan.commands.contenders import adaptive_contender, family_contender
+from adaptive_scan.commands.crops import open_micrographs, report_skipped
 from adaptive_scan.commands.held_out import TrainedGenerator, trained_generator, without_trained
+from adaptive_scan.commands.networks import make_device, use_threads
+from adaptive_scan.commands.options import OWN_SCANS
+from adaptive_scan.commands.plugins import generator_name, load_completers, load_sized_generator
 from adaptive_scan.commands.run_folder import MANIFEST, POLICY, check_new, make_run_folder, read_json
 from adaptive_scan.commands.runs import load_run
-from adaptive_scan.commands.settings import (
-    OWN_SCANS,
-    CropSettings,
-    InstrumentName,
-    check_not_negative,
-    check_positive,
-    check_scan_names,
-)
+from adaptive_scan.commands.settings import CropSettings
 from adaptive_scan.commands.terminal import note_unknown_training, print_whole
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import Contender, static_contenders
 from adaptive_scan.evaluation.systematic_errors import (
     Crops,
@@ -46,7 +36,7 @@ from adaptive_scan.evaluation.systematic_errors import (
     summary,
 )
 from adaptive_scan.files import write_atomically, write_json, write_npz
-from adaptive_scan.generators import COMPLETERS, Completer, load_generator, make_completer
+from adaptive_scan.generators import Completer
 from adaptive_scan.micrographs import MicrographCrops, MicrographDataset
 from adaptive_scan.report.comparison_figure import save_figure
 from adaptive_scan.report.errors_figure import errors_figure
@@ -58,80 +48,6 @@ _BATCH_SIZE = 64
 _N_SETS = 256
 _PROCEDURAL = (2**32 - 1, 2)  # a stream of random numbers that no training and no comparison draws from
 _COLUMNS = ("scan", "completer", "quantity", "at", "n", "rmse", "low", "high")
-
-
-@dataclass(frozen=True)
-class ErrorsConfig:
-    """What is measured, on which pictures."""
-
-    scan: tuple[str, ...] = ("spiral",)
-    """Static scans; with a run also adaptive, filling_path and polygonal_spiral, at the run's coverage."""
-    completer: tuple[str, ...] = ()
-    """Interpolations; linear if no completer of any kind is named."""
-    generator: tuple[Path, ...] = ()
-    """Files of trained generators."""
-    run: Path | None = None
-    """Run folder, whose generator is measured on what the run held out."""
-    micrographs: Path | None = None
-    """File or folder of micrographs, of which those that the run trained on are left out; without it what the run held
-    out or, without a run, procedural ones."""
-    groups: Path | None = None
-    """CSV with the columns file and group: the bootstrap draws groups."""
-    size: int | None = None
-    """Side of a crop [px]; without it the run's, or 96."""
-    coverage: float | None = None
-    """Positions by pixel; without it the run's, or 0.04."""
-    downsample: int | None = None
-    """Side of the blocks that are averaged into one pixel; without it the run's, or 1."""
-    blur: bool | None = None
-    """Whether targets are the crops after the 5x5 Gaussian of 2.5 px; without it as the run has it, or yes."""
-    acquisition: InstrumentName | None = None
-    """The instrument that all scans go through; without it the run's, or the ideal one."""
-    crops_per_micrograph: int = 8
-    """Crops of each micrograph, at most; 0 for all that do not overlap."""
-    n_crops: int = 512
-    """Procedural crops."""
-    out: Path | None = None
-    """New or empty folder; without it one under runs/, named by the time."""
-    seed: int = 0
-    """Seed of random scans, of the instrument and of the bootstrap."""
-    skip_bad: bool = False
-    """Whether files that cannot be used are skipped and reported."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks run."""
-    n_threads: int = 0
-    """Threads of PyTorch on the CPU, 0 for its own choice."""
-
-    def __post_init__(self) -> None:
-        check_positive(self, "n_crops")
-        check_positive(self, *(name for name in ("size", "downsample") if getattr(self, name) is not None))
-        check_not_negative(self, "seed", "n_threads", "crops_per_micrograph")
-        check_scan_names(self.scan)
-        _check_names("completer", self.completer, tuple(COMPLETERS))
-        if self.coverage is not None and not 0 < self.coverage <= 1:
-            raise ValueError(f"coverage: got {self.coverage}; expected more than 0 and at most 1")
-
-
-def _check_names(option: str, given: Sequence[Any], known: Sequence[Any]) -> None:
-    for name in given:
-        if name not in known:
-            raise ValueError(f"{option}: got {name!r}; expected some of {', '.join(map(str, known))}")
-        if given.count(name) > 1:
-            raise ValueError(f"{option}: got {name!r} twice; expected each once")
-
-
-def parse_errors(arguments: list[str]) -> ErrorsConfig:
-    """Settings of ``measure_errors``.
-
-    Raises:
-        InputError: If an option or a value is none.
-
-    Example:
-        >>> parse_errors(["--scan", "spiral", "grid", "--coverage", "0.1"]).coverage
-        0.1
-    """
-    description = "Measure where completions are wrong: by pixel, by distance from path and edge, and by picture."
-    return parse_config(ErrorsConfig, arguments, "measure_errors", description)
 
 
 @dataclass(frozen=True)
@@ -157,7 +73,7 @@ def _settings(config: ErrorsConfig, run: TrainedGenerator | None) -> _Settings:
         size, downsample = run.config.geometry.image_size, run.config.data.downsample
         for name, given, own in (("size", config.size, size), ("downsample", config.downsample, downsample)):
             if given not in (None, own):
-                raise InputError(f"{name}: got {given} with a run whose own is {own}; expected that one or none")
+                raise SettingError(f"{name}: got {given} with a run whose own is {own}; expected that one or none")
         blur, acquisition = run.blur, run.config.acquisition
         geometry = run.config.geometry if config.coverage is None else _geometry(size, config.coverage)
     return _Settings(
@@ -181,16 +97,16 @@ def _contenders(config: ErrorsConfig, settings: _Settings, run: TrainedGenerator
     """The scans.
 
     Raises:
-        InputError: If a scan of a run's own is asked for without a run, or at another coverage than the run's.
+        SettingError: If a scan of a run's own is asked for without a run, or at another coverage than the run's.
     """
-    own = [name for name in config.scan if name in OWN_SCANS]
+    own = [name for name in config.scans if name in OWN_SCANS]
     if own and (run is None or config.coverage is not None):
         found = "no run" if run is None else "a coverage"
-        raise InputError(
-            f"scan: got {own[0]!r} with {found}; expected a run, at its own coverage, or one of "
+        raise SettingError(
+            f"scans: got {own[0]!r} with {found}; expected a run, at its own coverage, or one of "
             f"{', '.join(STATIC_SCANS)}"
         )
-    return [_contender(name, settings, run) for name in config.scan]
+    return [_contender(name, settings, run) for name in config.scans]
 
 
 def _contender(name: str, settings: _Settings, run: TrainedGenerator | None) -> Contender:
@@ -199,7 +115,7 @@ def _contender(name: str, settings: _Settings, run: TrainedGenerator | None) -> 
     if name != "adaptive":
         return family_contender(name, settings.geometry)
     if not (run.folder / POLICY).exists():
-        raise InputError(f"{run.folder}: got no {POLICY}; expected a run of train_rdpg for the adaptive scan")
+        raise SettingError(f"{run.folder}: got no {POLICY}; expected a run of train_rdpg for the adaptive scan")
     trained = load_run(run.folder)
     return adaptive_contender(trained.config, trained.policy)
 
@@ -208,19 +124,13 @@ def _completers(
     config: ErrorsConfig, run: TrainedGenerator | None, image_size: int, device: torch.device
 ) -> dict[str, Completer]:
     """Completers by their names: of files and runs those that tell them apart."""
-    names = config.completer
-    files = {path: path.stem if path.stem != "generator" else path.resolve().parent.name for path in config.generator}
+    files = {path: generator_name(path) for path in config.generators}
     if run is not None:
         files[run.path] = run.folder.resolve().name
-    if not names and not files:
-        names = ("linear",)
-    completers: dict[str, Completer] = {name: make_completer(name) for name in names}
+    names = config.completers or (() if files else ("linear",))
+    completers = load_completers(names, image_size=image_size, device=device)
     for path, name in files.items():
-        network = load_generator(path, device=device)
-        stride = getattr(network, "stride", 1)
-        if image_size % stride:
-            raise InputError(f"{path}: got a generator for multiples of {stride} px; expected one for {image_size} px")
-        completers[str(path) if name in completers else name] = network
+        completers[str(path) if name in completers else name] = load_sized_generator(path, image_size, device)
     return completers
 
 
@@ -228,7 +138,7 @@ def _batches(config: ErrorsConfig, settings: _Settings, run: TrainedGenerator | 
     """Number of crops, and the crops, of which only a batch is in memory where they need not all be.
 
     Raises:
-        InputError: If nothing is left that the run did not train on.
+        SettingError: If nothing is left that the run did not train on.
         MicrographError: If micrographs cannot be used.
     """
     if config.micrographs is not None:
@@ -267,34 +177,32 @@ def _procedural_batches(n_crops: int, size: int) -> Iterator[Crops]:
         yield Crops(crops, [f"set {i % _N_SETS}" for i in range(begin, begin + n_drawn)])
 
 
-def measure_errors_command(config: ErrorsConfig) -> None:
+def measure_completions(config: ErrorsConfig) -> None:
     """Measure, write ``errors.json``, ``.csv``, ``.npz`` and ``.png``, show a table, and say where the files are.
 
     Raises:
-        InputError: If settings do not go together, or there is no such run or no picture left.
+        SettingError: If settings do not go together, or there is no such run or no picture left.
         FileContentError: If a generator or a file of micrographs cannot be used.
     """
     check_new(config.out)
     device = make_device(config.device)
     use_threads(config.n_threads)
     run = None if config.run is None else trained_generator(config.run, skip_bad=config.skip_bad)
-    with refusals_as_input_errors():
-        settings = _settings(config, run)
+    settings = _settings(config, run)
     contenders = _contenders(config, settings, run)
     completers = _completers(config, run, settings.geometry.image_size, device)
     if config.micrographs is not None or (run is not None and run.config.micrographs is not None):
-        note_unknown_training(config.generator)
+        note_unknown_training(config.generators)
     n_crops, batches = _batches(config, settings, run)
-    with refusals_as_input_errors():
-        found = measure_errors(
-            tqdm(batches, total=-(-n_crops // _BATCH_SIZE), desc="measuring", unit="batch", disable=None),
-            contenders,
-            completers,
-            settings.geometry,
-            blur_targets=settings.blur,
-            acquisition=settings.acquisition,
-            seed=config.seed,
-        )
+    found = measure_errors(
+        tqdm(batches, total=-(-n_crops // _BATCH_SIZE), desc="measuring", unit="batch", disable=None),
+        contenders,
+        completers,
+        settings.geometry,
+        blur_targets=settings.blur,
+        acquisition=settings.acquisition,
+        seed=config.seed,
+    )
     folder = make_run_folder(config.out, "errors")
     report = _report(found, config, settings)
     files = _write(report, found, folder)
@@ -310,7 +218,7 @@ def _report(found: Mapping[Measured, SystematicErrors], config: ErrorsConfig, se
     ]
     return {
         "run": None if config.run is None else str(config.run),
-        "generators": [str(path) for path in config.generator],
+        "generators": [str(path) for path in config.generators],
         "micrographs": None if config.micrographs is None else str(config.micrographs.absolute()),
         "size": settings.geometry.image_size,
         "n_positions": settings.geometry.n_positions_total,

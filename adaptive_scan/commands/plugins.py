@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_scan.acquisition import Acquisition, Instrument
-from adaptive_scan.commands.errors import InputError
+from adaptive_scan.commands.networks import check_size
+from adaptive_scan.commands.options import is_file
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import Contender, Policy, measure
-from adaptive_scan.generators import Completer
+from adaptive_scan.generators import Completer, load_generator, make_completer
 from adaptive_scan.scans import ScanGeometry
 
 _TRIAL_STEP = 4
@@ -37,14 +40,14 @@ def load_policy(name: str) -> Contender:
         The contender, named after the factory unless it brings its own name.
 
     Raises:
-        InputError: If the name has another form, there is no such module or factory, it fails, or what it makes cannot
-            predict.
+        SettingError: If the name has another form, there is no such module or factory, it fails, or what it makes
+            cannot predict.
     """
     made = _make("policy", name, "a function that makes a policy")
     if isinstance(made, Contender):
         return made
     if not callable(getattr(made, "predict", None)):
-        raise InputError(f"policy: got a {type(made).__name__} without predict; expected a policy")
+        raise SettingError(f"policy: got a {type(made).__name__} without predict; expected a policy")
     return Contender(_factory_name(name), policy=made)
 
 
@@ -71,6 +74,10 @@ def source_hash(name: str) -> str:
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
 
 
+class PolicyError(SettingError):
+    """Somebody's policy that fails while it scans; the message has its name."""
+
+
 class NamedPolicy:
     """Somebody's policy, whose failures are one line with its name.
 
@@ -85,7 +92,7 @@ class NamedPolicy:
         >>> NamedPolicy("mine", Lost()).predict({})
         Traceback (most recent call last):
         ...
-        adaptive_scan.commands.errors.InputError: policy 'mine': got actions that are not finite; expected finite ones
+        adaptive_scan.commands.plugins.PolicyError: policy 'mine': got actions that are not finite; expected finite ones
     """
 
     def __init__(self, name: str, policy: Policy) -> None:
@@ -106,7 +113,7 @@ class NamedPolicy:
         """What the policy does.
 
         Raises:
-            InputError: If it fails, or its actions are no finite numbers.
+            PolicyError: If it fails, or its actions are no finite numbers.
         """
         try:
             actions, state = self._policy.predict(
@@ -114,9 +121,9 @@ class NamedPolicy:
             )
             are_finite = bool(np.isfinite(np.asarray(actions, dtype=np.float64)).all())
         except Exception as error:  # whatever somebody else's code may raise
-            raise InputError(f"policy {self._name!r}: got {_told(error)} from predict; expected actions") from error
+            raise PolicyError(f"policy {self._name!r}: got {_told(error)} from predict; expected actions") from error
         if not are_finite:
-            raise InputError(f"policy {self._name!r}: got actions that are not finite; expected finite ones")
+            raise PolicyError(f"policy {self._name!r}: got actions that are not finite; expected finite ones")
         return np.asarray(actions), state
 
 
@@ -136,7 +143,7 @@ def check_policy(
         acquisition: The instrument, or a preset's name; None is the ideal one.
 
     Raises:
-        InputError: If it fails, or does not measure the dose of the geometry.
+        SettingError: If it fails, or does not measure the dose of the geometry.
 
     Example:
         >>> class Right:
@@ -145,18 +152,18 @@ def check_policy(
         >>> check_policy("mine", Contender("mine", policy=Right()), ScanGeometry(16, 4, 4))
         Traceback (most recent call last):
         ...
-        adaptive_scan.commands.errors.InputError: policy 'mine': actions have shape (1, 2); expected (2, 2)
+        adaptive_scan.errors.SettingError: policy 'mine': actions have shape (1, 2); expected (2, 2)
     """
     side = geometry.image_size
     crops = np.random.default_rng(0).uniform(-1, 1, (_N_TRIAL_SCANS, side, side)).astype(np.float32)
     try:
         measure(contender, crops, geometry, acquisition=acquisition)
-    except InputError:
+    except PolicyError:
         raise
+    except ValueError as error:
+        raise SettingError(f"policy {name!r}: {' '.join(str(error).split())}") from error
     except Exception as error:  # whatever its own settings of the environment may lead to
-        said = " ".join(str(error).split())
-        refusal = said if "; expected " in said else f"got {_told(error)} on two crops; expected scans"
-        raise InputError(f"policy {name!r}: {refusal}") from error
+        raise SettingError(f"policy {name!r}: got {_told(error)} on two crops; expected scans") from error
 
 
 def load_completer(
@@ -177,57 +184,148 @@ def load_completer(
         The name of the factory, and the completer.
 
     Raises:
-        InputError: If the name has another form, there is no such module or factory, it fails, or what it makes does
+        SettingError: If the name has another form, there is no such module or factory, it fails, or what it makes does
             not complete partial scans of that size.
     """
     made = _make("completer", name, "a function that makes a completer")
     if not callable(made):
-        raise InputError(f"completer: {name!r} makes a {type(made).__name__}; expected a callable on tensors")
-    if isinstance(made, nn.Module):
-        made = made.to(device).eval()
+        raise SettingError(f"completer: {name!r} makes a {type(made).__name__}; expected a callable on tensors")
+    named: NamedCompleter | NamedNetwork
+    named = NamedNetwork(name, made).to(device).eval() if isinstance(made, nn.Module) else NamedCompleter(name, made)
     if image_size is not None:
-        check_completer(name, made, image_size, device=device)
-    return _factory_name(name), made
+        check_completer(named, image_size, device=device)
+    return _factory_name(name), named
 
 
-def check_completer(name: str, completer: Completer, image_size: int, *, device: torch.device | str = "cpu") -> None:
-    """Try a completer on two scans that measured nothing but zeros, on every fourth pixel of every fourth row.
+def load_completers(
+    names: Sequence[str], *, image_size: int, device: torch.device | str = "cpu"
+) -> dict[str, Completer]:
+    """Completers of a command line by what tables call them, in the order given.
+
+    Args:
+        names: Interpolations (a + behind one blurs), files of generators, or package.module:factory.
+        image_size: Side of the partial scans [px].
+        device: Where networks run.
+
+    Raises:
+        SettingError: If one is unknown, fails on a trial, takes no scans of this size, or has the name of another.
+        GeneratorFileError: If a file is no whole generator.
+
+    Example:
+        >>> list(load_completers(["linear", "infill+"], image_size=16))
+        ['linear', 'infill+']
+    """
+    loaded: dict[str, Completer] = {}
+    title: str
+    completer: Completer
+    for name in names:
+        if is_file(name):
+            title, completer = generator_name(Path(name)), load_sized_generator(Path(name), image_size, device)
+        elif ":" in name:
+            title, completer = load_completer(name, image_size=image_size, device=device)
+        else:
+            title, completer = name, make_completer(name)
+        if title in loaded:
+            raise SettingError(f"completers: got the name {title!r} twice; expected each once")
+        loaded[title] = completer
+    return loaded
+
+
+def generator_name(path: Path) -> str:
+    """What tables call the generator of a file: its stem or, where that says nothing, its folder.
+
+    Example:
+        >>> generator_name(Path("runs/a/generator.safetensors")), generator_name(Path("b.safetensors"))
+        ('a', 'b')
+    """
+    return path.stem if path.stem != "generator" else path.resolve().parent.name
+
+
+def load_sized_generator(path: Path, image_size: int, device: torch.device | str) -> nn.Module:
+    """The generator of a file for pictures of this size.
+
+    Raises:
+        SettingError: If it takes none of this size.
+        GeneratorFileError: If the file is no whole generator.
+    """
+    network = load_generator(path, device=device)
+    check_size(network, image_size, f"{path}, size")
+    return network
+
+
+class NamedCompleter:
+    """Somebody's completer, whose failures are one line with its name.
 
     Args:
         name: What messages call it.
-        completer: What to try.
+        complete: What completes.
+
+    Example:
+        >>> NamedCompleter("a", lambda partial_scans: partial_scans)(torch.zeros(2, 2, 8, 8))
+        Traceback (most recent call last):
+        ...
+        adaptive_scan.errors.SettingError: completer 'a': got completions (2, 2, 8, 8); expected (2, 1, 8, 8)
+    """
+
+    def __init__(self, name: str, complete: Completer) -> None:
+        self._name, self._complete = name, complete
+
+    def __call__(self, partial_scans: Tensor) -> Tensor:
+        """Complete.
+
+        Raises:
+            SettingError: If it fails, or what it returns is no finite tensor of shape (N, 1, S, S).
+        """
+        return _completed(self._name, self._complete, partial_scans)
+
+
+class NamedNetwork(nn.Module):
+    """A `NamedCompleter` of a network, which has parameters, modes and a device as the network does."""
+
+    def __init__(self, name: str, network: nn.Module) -> None:
+        super().__init__()
+        self._title, self.network = name, network
+
+    def forward(self, partial_scans: Tensor) -> Tensor:
+        """Complete, as a `NamedCompleter`."""
+        return _completed(self._title, self.network, partial_scans)
+
+
+def _completed(name: str, complete: Completer, partial_scans: Tensor) -> Tensor:
+    shape = tuple(partial_scans.shape)
+    try:
+        completions = complete(partial_scans)
+    except Exception as error:  # whatever somebody else's code may raise
+        raise SettingError(
+            f"completer {name!r}: got {_told(error)} on partial scans {shape}; expected completions"
+        ) from error
+    expected = (shape[0], 1, *shape[2:])
+    if not isinstance(completions, Tensor):
+        found = type(completions).__name__
+        raise SettingError(f"completer {name!r}: got completions in a {found}; expected a tensor {expected}")
+    if tuple(completions.shape) != expected:
+        raise SettingError(f"completer {name!r}: got completions {tuple(completions.shape)}; expected {expected}")
+    if not bool(torch.isfinite(completions).all()):
+        raise SettingError(f"completer {name!r}: got non-finite completions; expected finite ones")
+    return completions
+
+
+def check_completer(completer: Completer, image_size: int, *, device: torch.device | str = "cpu") -> None:
+    """Try a completer on two scans that measured nothing but zeros, on every fourth pixel of every fourth row.
+
+    Args:
+        completer: What to try, a `NamedCompleter` or `NamedNetwork`.
         image_size: Side S of the partial scans [px].
         device: Where a network runs.
 
     Raises:
-        InputError: If it fails, or what it returns is no finite tensor of shape (2, 1, S, S).
-
-    Example:
-        >>> check_completer("a", lambda partial_scans: partial_scans[:, 1:], 8)
-        >>> check_completer("a", lambda partial_scans: partial_scans, 8)
-        Traceback (most recent call last):
-        ...
-        adaptive_scan.commands.errors.InputError: completer 'a': got completions (2, 2, 8, 8); expected (2, 1, 8, 8)
+        SettingError: If it fails, or what it returns is no finite tensor of shape (2, 1, S, S).
     """
     partial_scans = torch.zeros(_N_TRIAL_SCANS, 2, image_size, image_size)
     partial_scans[:, 1, ::_TRIAL_STEP, ::_TRIAL_STEP] = 1.0
     place = device if isinstance(completer, nn.Module) else "cpu"
-    try:
-        with torch.inference_mode():
-            completions = completer(partial_scans.to(place))
-    except Exception as error:  # whatever somebody else's code may raise
-        shape = tuple(partial_scans.shape)
-        raise InputError(
-            f"completer {name!r}: got {_told(error)} on partial scans {shape}; expected completions"
-        ) from error
-    expected = (_N_TRIAL_SCANS, 1, image_size, image_size)
-    if not isinstance(completions, Tensor):
-        found = type(completions).__name__
-        raise InputError(f"completer {name!r}: got completions in a {found}; expected a tensor {expected}")
-    if tuple(completions.shape) != expected:
-        raise InputError(f"completer {name!r}: got completions {tuple(completions.shape)}; expected {expected}")
-    if not bool(torch.isfinite(completions).all()):
-        raise InputError(f"completer {name!r}: got non-finite completions; expected finite ones")
+    with torch.inference_mode():
+        completer(partial_scans.to(place))
 
 
 def _find_modules_here() -> None:
@@ -244,20 +342,20 @@ def _make(what: str, name: str, expected: str) -> Any:
     """What the factory of that name returns."""
     module_name, _, factory_name = name.partition(":")
     if not module_name or not factory_name or module_name.startswith("."):
-        raise InputError(f"{what}: got {name!r}; expected package.module:factory")
+        raise SettingError(f"{what}: got {name!r}; expected package.module:factory")
     _find_modules_here()
     try:
         factory: Any = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"{what}: got {name!r} ({error}); expected package.module:factory") from error
+        raise SettingError(f"{what}: got {name!r} ({error}); expected package.module:factory") from error
     except Exception as error:
-        raise InputError(f"{what}: {module_name!r} raises {_told(error)}; expected a module") from error
+        raise SettingError(f"{what}: {module_name!r} raises {_told(error)}; expected a module") from error
     if not callable(factory):
-        raise InputError(f"{what}: {name!r} cannot be called; expected {expected}")
+        raise SettingError(f"{what}: {name!r} cannot be called; expected {expected}")
     try:
         return factory()
     except Exception as error:
-        raise InputError(f"{what}: {name!r} raises {_told(error)}; expected {expected}") from error
+        raise SettingError(f"{what}: {name!r} raises {_told(error)}; expected {expected}") from error
 
 
 def _told(error: Exception) -> str:

@@ -14,42 +14,41 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from adaptive_scan._version import __version__
-from adaptive_scan.commands.errors import InputError
-from adaptive_scan.commands.settings import TrainingConfig, config_from_dict, config_to_dict
+from adaptive_scan.commands.options import RunOptions
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import write_json
-
-if TYPE_CHECKING:
-    from adaptive_scan.commands.generator_settings import GeneratorConfig
+from adaptive_scan.settings import settings_from_json, settings_to_json
 
 CONFIG, MANIFEST, POLICY, GENERATOR = "config.json", "manifest.json", "policy.zip", "generator.safetensors"
 CHECKPOINT = Path("checkpoints") / "state.safetensors"
 TENSORBOARD = "tensorboard"
 
 _PACKAGES = ("torch", "numpy", "numba", "scipy", "gymnasium", "stable-baselines3", "safetensors", "tifffile")
+_TOLD_BY = {"agent": "train", "training": "train-generator"}  # settings that a run of one command alone has
 _FROM_TRAINING = "the file that training writes"
 
-Trainable = TypeVar("Trainable", "TrainingConfig", "GeneratorConfig")
+Trainable = TypeVar("Trainable", bound=RunOptions)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a run folder.
 
     Raises:
-        InputError: If there is none.
+        SettingError: If there is none.
     """
     if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: got no such folder; expected a run folder")
+        raise SettingError(f"{path.parent}: got no such folder; expected a run folder")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: got {error.strerror}; expected {_FROM_TRAINING}") from error
+        raise SettingError(f"{path}: got {error.strerror}; expected {_FROM_TRAINING}") from error
     except ValueError as error:
-        raise InputError(f"{path}: got no JSON ({error}); expected {_FROM_TRAINING}") from error
+        raise SettingError(f"{path}: got no JSON ({error}); expected {_FROM_TRAINING}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: got JSON that is no object; expected {_FROM_TRAINING}")
+        raise SettingError(f"{path}: got JSON that is no object; expected {_FROM_TRAINING}")
     return content
 
 
@@ -57,25 +56,46 @@ def read_config(kind: type[Trainable], folder: Path) -> Trainable:
     """Settings of a run.
 
     Raises:
-        InputError: If ``config.json`` is missing or holds something else.
+        SettingError: If ``config.json`` is missing or holds something else.
     """
     content = read_json(folder / CONFIG)
-    commands = {"agent": "train_rdpg", "training": "train_generator"}
-    found = next((command for part, command in commands.items() if part in content), None)
-    expected = commands["agent" if kind is TrainingConfig else "training"]
-    if found not in (None, expected):
-        raise InputError(f"{folder}: got a run of {found}; expected one of {expected}")
+    found = next((command for part, command in _TOLD_BY.items() if part in content), kind.COMMAND)
+    if found != kind.COMMAND:
+        raise SettingError(f"{folder}: got a run of {found}; expected one of {kind.COMMAND}")
     try:
-        return config_from_dict(kind, content)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{folder / CONFIG}: got {error}; expected the settings of such a run") from error
+        return settings_from_json(kind, content)
+    except SettingError as error:
+        raise SettingError(f"{folder / CONFIG}: {error}") from error
+
+
+def read_crop_size(folder: Path) -> int:
+    """Side of the crops of a run of either kind [px].
+
+    Raises:
+        SettingError: If its settings are missing or do not say it.
+    """
+    size = read_json(folder / CONFIG).get("geometry", {}).get("image_size")
+    if not isinstance(size, int):
+        raise SettingError(f"{folder / CONFIG}: got no geometry.image_size; expected the settings of a run")
+    return size
+
+
+def find_generator(folder: Path) -> Path:
+    """File of the generator of a run of either kind.
+
+    Raises:
+        SettingError: If there is none yet.
+    """
+    if not (folder / GENERATOR).exists():
+        raise SettingError(f"{folder}: got no {GENERATOR} yet; expected a run that has reached its first checkpoint")
+    return folder / GENERATOR
 
 
 def check_out(out: Path | None) -> None:
     """Refuse a folder for a new run that has something in it.
 
     Raises:
-        InputError: If it has, or is no folder.
+        SettingError: If it has, or is no folder.
     """
     _refuse_used(out, "a new or empty folder (or --resume)")
 
@@ -84,7 +104,7 @@ def check_new(out: Path | None) -> None:
     """Refuse a folder for new files that has something in it, for commands that resume nothing.
 
     Raises:
-        InputError: If it has, or is no folder.
+        SettingError: If it has, or is no folder.
     """
     _refuse_used(out, "a new or empty folder")
 
@@ -94,7 +114,7 @@ def _refuse_used(out: Path | None, expected: str) -> None:
         return
     # A run killed while it wrote its first file leaves a part of it, of no use to anyone.
     if not out.is_dir() or any(not re.match(r"\..*\.tmp", file.name) for file in out.iterdir()):
-        raise InputError(f"{out}: got something there already; expected {expected}")
+        raise SettingError(f"{out}: got something there already; expected {expected}")
 
 
 def make_run_folder(out: Path | None, name: str) -> Path:
@@ -105,7 +125,7 @@ def make_run_folder(out: Path | None, name: str) -> Path:
         name: What a folder under ``runs/`` is called besides the time.
 
     Raises:
-        InputError: If the folder asked for has something in it, or cannot be made.
+        SettingError: If the folder asked for has something in it, or cannot be made.
     """
     if out is None:
         out = _unused(Path("runs") / f"{_stamp()}-{name}")
@@ -117,7 +137,7 @@ def make_comparison_folder(run: Path) -> Path:
     """A new folder in a run folder, for a comparison beside the run's own.
 
     Raises:
-        InputError: If it cannot be made.
+        SettingError: If it cannot be made.
     """
     return make_folder(_unused(run / f"comparison-{_stamp()}"))
 
@@ -136,20 +156,20 @@ def make_folder(folder: Path) -> Path:
     """A folder, made where there is none.
 
     Raises:
-        InputError: If it cannot be made or is no folder.
+        SettingError: If it cannot be made or is no folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: got {error.strerror}; expected a place to make a folder") from error
+        raise SettingError(f"{folder}: got {error.strerror}; expected a place to make a folder") from error
     return folder
 
 
-def write_config(folder: Path, config: TrainingConfig | GeneratorConfig) -> None:
+def write_config(folder: Path, config: RunOptions) -> None:
     """Write ``config.json``, with places of data that hold wherever they are read."""
     micrographs, groups = (None if place is None else place.absolute() for place in (config.micrographs, config.groups))
     absolute = dataclasses.replace(config, resume=None, micrographs=micrographs, groups=groups)
-    write_json(folder / CONFIG, config_to_dict(absolute))
+    write_json(folder / CONFIG, settings_to_json(absolute))
 
 
 def write_manifest(folder: Path, *, seed: int, data: Mapping[str, Any], n_threads: int) -> None:
@@ -182,12 +202,12 @@ def check_same_data(folder: Path, data: Mapping[str, Any]) -> None:
     """Make sure that pictures are those a run began with, however they are reached now.
 
     Raises:
-        InputError: If their content or the split into training and test differs.
+        SettingError: If their content or the split into training and test differs.
     """
     stored = read_json(folder / MANIFEST).get("data", {})
     for key in ("fingerprint", "train_sha256", "test_sha256", "train", "test"):
         if stored.get(key) != data.get(key):
-            raise InputError(f"{folder}: got other pictures than the run was trained on; expected the same ones")
+            raise SettingError(f"{folder}: got other pictures than the run was trained on; expected the same ones")
 
 
 def _now() -> str:

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from adaptive_scan.agents import RDPG
-from adaptive_scan.commands.errors import InputError
 from adaptive_scan.commands.run_folder import GENERATOR, MANIFEST, POLICY, read_config, read_json
 from adaptive_scan.commands.settings import TrainingConfig
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import load_generator
 
 
@@ -39,13 +39,13 @@ def load_run(folder: Path | str, device: torch.device | str = "cpu") -> Run:
     """Read a run folder.
 
     Raises:
-        InputError: If the folder is none, has no trained networks yet, or its settings are missing or unreadable.
+        SettingError: If the folder is none, has no trained networks yet, or its settings are missing or unreadable.
         FileContentError: If the policy or the generator is no whole file of its kind.
     """
     folder = Path(folder)
     config, manifest = read_config(TrainingConfig, folder), read_json(folder / MANIFEST)
     for name in (POLICY, GENERATOR):
         if not (folder / name).exists():
-            raise InputError(f"{folder}: got no {name} yet; expected a run that has reached its first checkpoint")
+            raise SettingError(f"{folder}: got no {name} yet; expected a run that has reached its first checkpoint")
     policy = RDPG.load(folder / POLICY, device=device)
     return Run(folder, config, manifest, policy, load_generator(folder / GENERATOR, device=device))

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import types
-import typing
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from adaptive_scan.scans import PRESETS, STATIC_SCANS, ScanGeometry
-from adaptive_scan.specimens import FAMILIES, SPECIMEN_FAMILIES
-
-OWN_SCANS = ("adaptive", "filling_path", "polygonal_spiral")
-"""Scans of a run's own: that of its actor, and static ones of segments, which an actor could make."""
-
-InstrumentName = Literal["ideal", "probe-corrected-200kv", "fast-scan", "low-dose"]
-"""Names of `adaptive_scan.acquisition.INSTRUMENTS`."""
-
-RUN_SCANS = ("adaptive", "filling_path", "spiral", "wide_spiral", "raster", "grid", "random")
-"""Scans of a run that are compared when no others are named."""
+from adaptive_scan.commands.options import (
+    RunOptions,
+    SeedOptions,
+    check_names,
+    check_not_negative,
+    check_positive,
+    check_share,
+)
+from adaptive_scan.commands.resume import parse_resumable
+from adaptive_scan.errors import SettingError
+from adaptive_scan.scans import PRESETS, ScanGeometry
 
 
 @dataclass(frozen=True)
@@ -49,11 +43,11 @@ class CropSettings:
     def __post_init__(self) -> None:
         check_positive(self, "downsample", "n_procedural", "test_crops_per_micrograph", "n_procedural_test")
         if not 0 < self.test_fraction < 1:
-            raise ValueError(f"test_fraction: got {self.test_fraction}; expected between 0 and 1")
-        unknown = [name for name in self.families if name not in FAMILIES and name not in SPECIMEN_FAMILIES]
-        if unknown:
-            expected = ", ".join([*FAMILIES, *SPECIMEN_FAMILIES])
-            raise ValueError(f"families: got {unknown[0]!r}; expected some of {expected}")
+            raise SettingError(f"test_fraction: got {self.test_fraction}; expected between 0 and 1")
+        if self.families:
+            from adaptive_scan.specimens import FAMILIES, SPECIMEN_FAMILIES  # which help need not load
+
+            check_names("families", self.families, (*FAMILIES, *SPECIMEN_FAMILIES))
 
 
 @dataclass(frozen=True)
@@ -142,12 +136,12 @@ class AgentSettings:
         check_not_negative(self, "noise_sigma", "noise_theta", "final_noise_scale", "edge_penalty")
         check_share(self, "gamma", "first_tau", "tau")
         if self.complete == "newest" and self.batch_size < self.n_environments:
-            raise ValueError(
+            raise SettingError(
                 f"batch_size: got {self.batch_size} with complete 'newest'; expected at least n_environments,"
                 f" {self.n_environments}, or some scans would never be completed"
             )
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm: got {self.max_grad_norm}; expected more than 0, or None")
+            raise SettingError(f"max_grad_norm: got {self.max_grad_norm}; expected more than 0, or None")
 
 
 @dataclass(frozen=True)
@@ -176,38 +170,20 @@ class GeneratorSettings:
         check_not_negative(self, "learning_rate", "final_learning_rate", "weight_decay", "n_static")
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(SeedOptions, RunOptions):
     """Everything that decides a training run."""
+
+    COMMAND: ClassVar[str] = "train"
+    BASIC: ClassVar[tuple[str, ...]] = (
+        *("preset", "micrographs", "groups", "skip_bad", "out", "resume", "seed", "device", "n_threads", "iterations"),
+        *("acquisition", "data.downsample"),
+    )
 
     preset: Literal["quick", "ede96"] = "quick"
     """Where all other settings start: quick takes minutes on two cores, ede96 is the paper's setting."""
-    micrographs: Path | None = None
-    """File or folder of micrographs; procedural ones without it."""
-    groups: Path | None = None
-    """CSV with the columns file and group: groups are never split between training and test."""
-    out: Path | None = None
-    """Run folder to make; without it one under runs/, named by the time."""
-    resume: Path | None = None
-    """Run folder to go on with, under its own settings."""
-    seed: int = 0
-    """Seed of everything random."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the networks run."""
-    n_threads: int = 0
-    """Threads of PyTorch on the CPU, 0 for its own choice; small networks on shared cores are fastest with one."""
     iterations: int = 1_000_000
     """Iterations: each makes n_environments new scans and one update."""
-    skip_bad: bool = False
-    """Whether files that cannot be used are skipped and reported, instead of ending the run."""
-    checkpoint_every: int = 10_000
-    """Iterations between checkpoints."""
-    log_every: int = 100
-    """Iterations between entries of the log."""
-    picture_every: int = 5_000
-    """Iterations between pictures in the log."""
-    acquisition: InstrumentName = "ideal"
-    """The instrument that all scans go through, in training and in the comparison."""
     geometry: ScanGeometry = field(default_factory=ScanGeometry)
     """The scan: field, segments, positions, spacing."""
     data: DataSettings = field(default_factory=DataSettings)
@@ -218,80 +194,10 @@ class TrainingConfig:
     """The generator that completes the scans."""
 
     def __post_init__(self) -> None:
-        check_positive(self, "iterations", "checkpoint_every", "log_every", "picture_every")
-        check_not_negative(self, "seed", "n_threads")
+        super().__post_init__()
+        check_positive(self, "iterations")
         if self.geometry.n_segments < 2:
-            raise ValueError(f"geometry.n_segments: got {self.geometry.n_segments}; expected at least 2")
-
-
-@dataclass(frozen=True)
-class ComparisonConfig:
-    """What is compared, and on which pictures."""
-
-    run: Path
-    """Run folder that training wrote."""
-    micrographs: Path | None = None
-    """File or folder of micrographs; those that the run trained on are left out. Without it what the run held out."""
-    groups: Path | None = None
-    """CSV with the columns file and group: the bootstrap draws groups, and with micrographs, none is compared on that
-    the run trained on."""
-    scans: tuple[str, ...] = RUN_SCANS
-    """Scans to compare: adaptive, filling_path, polygonal_spiral and static families; spiral, which ratios refer to,
-    always is."""
-    acquisition: InstrumentName | None = None
-    """The instrument that all scans go through; without it the run's."""
-    policy: tuple[str, ...] = ()
-    """Further policies, each as package.module:factory; the factory is called without arguments."""
-    completer: tuple[str, ...] = ()
-    """Further completers, in the same form; the factory makes a callable from partial scans (N, 2, S, S) to pictures
-    (N, 1, S, S)."""
-    out: Path | None = None
-    """Folder for the comparison; without it the run folder or, where other pictures, scans, policies, completers,
-    groups, instruments or seeds than the run's are asked for, a new folder in it, named by the time."""
-    seed: int = 0
-    """Seed of random scans and of the bootstrap."""
-    skip_bad: bool = False
-    """Whether files that cannot be used are skipped and reported."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the networks run."""
-
-    def __post_init__(self) -> None:
-        check_not_negative(self, "seed")
-        check_scan_names(self.scans)
-
-
-def check_scan_names(names: Sequence[str]) -> None:
-    """Raise a ValueError unless there is a scan and every one of them is known.
-
-    Example:
-        >>> check_scan_names(["adaptive", "raster"])
-    """
-    known = (*OWN_SCANS, *STATIC_SCANS)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        found = repr(unknown[0]) if unknown else "nothing"
-        raise ValueError(f"scans: got {found}; expected some of {', '.join(known)}")
-
-
-def check_positive(settings: Any, *names: str) -> None:
-    """Raise a ValueError unless each of these settings is at least 1."""
-    for name in names:
-        if not getattr(settings, name) >= 1:
-            raise ValueError(f"{name}: got {getattr(settings, name)}; expected at least 1")
-
-
-def check_not_negative(settings: Any, *names: str) -> None:
-    """Raise a ValueError unless each of these settings is a finite number of at least 0."""
-    for name in names:
-        if not 0 <= getattr(settings, name) < math.inf:
-            raise ValueError(f"{name}: got {getattr(settings, name)}; expected a number of at least 0")
-
-
-def check_share(settings: Any, *names: str) -> None:
-    """Raise a ValueError unless each of these settings is between 0 and 1."""
-    for name in names:
-        if not 0 <= getattr(settings, name) <= 1:
-            raise ValueError(f"{name}: got {getattr(settings, name)}; expected between 0 and 1")
+            raise SettingError(f"geometry.n_segments: got {self.geometry.n_segments}; expected at least 2")
 
 
 def _quick() -> TrainingConfig:
@@ -385,53 +291,19 @@ def preset_config(name: str) -> TrainingConfig:
     """
     presets = {"quick": _quick, "ede96": _ede96}
     if name not in presets:
-        raise ValueError(f"preset: got {name!r}; expected one of {', '.join(presets)}")
+        raise SettingError(f"preset: got {name!r}; expected one of {', '.join(presets)}")
     return presets[name]()
 
 
-def config_to_dict(config: Any) -> Any:
-    """Settings as plain JSON values: dataclasses as objects, paths as strings, tuples as lists.
-
-    Example:
-        >>> config_to_dict(preset_config("quick"))["geometry"]["image_size"]
-        48
-    """
-    if dataclasses.is_dataclass(config):
-        return {f.name: config_to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, Path):
-        return str(config)
-    if isinstance(config, tuple):
-        return [config_to_dict(value) for value in config]
-    return config
-
-
-def config_from_dict(kind: type, data: Any) -> Any:
-    """The settings that :func:`config_to_dict` wrote down.
-
-    A setting that the file lacks is as it was before it could be set: its default says so.
+def parse_training(arguments: list[str], prog: str = "adaptive-scan train") -> TrainingConfig:
+    """Settings of ``train``: those of the preset, or of the run to resume, and what is given beside.
 
     Raises:
-        ValueError: If a setting is unknown, or one without a default is missing.
+        SettingError: If an option or a value is none, or settings of a resumed run are given anew.
 
     Example:
-        >>> config_from_dict(TrainingConfig, config_to_dict(preset_config("quick"))) == preset_config("quick")
-        True
+        >>> parse_training(["--preset", "ede96", "--iterations", "5"]).iterations
+        5
     """
-    hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    needed = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
-    for name in sorted((set(data) - set(fields)) | (needed - set(data))):
-        raise ValueError(f"settings: {'unknown' if name in data else 'missing'} {name!r} of {kind.__name__}")
-    return kind(**{name: _restore(hints[name], value) for name, value in data.items()})
-
-
-def _restore(hint: Any, value: Any) -> Any:
-    options = [hint]
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        options = list(typing.get_args(hint))
-    for option in options:
-        if dataclasses.is_dataclass(option) and isinstance(value, dict):
-            return config_from_dict(typing.cast(type, option), value)
-        if option is Path and isinstance(value, str):
-            return Path(value)
-    return tuple(_restore(Any, part) for part in value) if isinstance(value, list) else value
+    description = "Train an actor that steers the probe and a generator that completes what it measured; compare scans."
+    return parse_resumable(TrainingConfig, preset_config, arguments, prog, description)

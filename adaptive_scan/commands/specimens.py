@@ -1,4 +1,4 @@
-"""``make_specimens``: a folder of procedural micrographs, each with its truth, and a manifest that names them."""
+"""``specimens``: a folder of procedural micrographs, each with its truth, and a manifest that names them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,66 +14,17 @@ import tifffile
 from tqdm import tqdm
 
 from adaptive_scan._version import __version__
-from adaptive_scan.commands.cli import parse_config
+from adaptive_scan.commands.command_options import SpecimenConfig
 from adaptive_scan.commands.run_folder import check_new, make_folder
-from adaptive_scan.commands.settings import check_positive
 from adaptive_scan.files import replacing, write_atomically, write_npz
 from adaptive_scan.micrographs.splits import MANIFEST_NAME
 from adaptive_scan.specimens.recipes import SPECIMEN_FAMILIES, make_specimen
-from adaptive_scan.specimens.scenes import SMALLEST_PICTURE
 from adaptive_scan.specimens.truth import Specimen
 
 COLUMNS = ("file", "group", "family", "pixel_size", "seed")
 """Columns of the manifest; the pixel size is in Å."""
 
 _ANGSTROMS_PER_CM = 1e8
-
-
-@dataclass(frozen=True)
-class SpecimenConfig:
-    """What is made, and where it goes."""
-
-    out: Path
-    """New or empty folder for the pictures."""
-    n: int = 100
-    """Number of pictures."""
-    size: int = 512
-    """Side of a picture [px]."""
-    family: tuple[str, ...] = tuple(SPECIMEN_FAMILIES)
-    """Families to draw from, each as likely as another."""
-    seed: int = 0
-    """Seed from which those of the pictures follow."""
-    pixel_size: float | None = None
-    """Side of a pixel [Å]; drawn for each picture where none is given."""
-
-    def __post_init__(self) -> None:
-        check_positive(self, "n")
-        if self.size < SMALLEST_PICTURE:
-            raise ValueError(f"size: got {self.size} px; expected at least {SMALLEST_PICTURE} px")
-        if self.seed < 0:
-            raise ValueError(f"seed: got {self.seed}; expected at least 0")
-        if self.pixel_size is not None and not self.pixel_size > 0.0:
-            raise ValueError(f"pixel_size: got {self.pixel_size}; expected a length above 0 Å")
-        unknown = [name for name in self.family if name not in SPECIMEN_FAMILIES]
-        if unknown or not self.family:
-            found = f"unknown family {unknown[0]!r}" if unknown else "no family"
-            raise ValueError(f"family: got {found}; expected names among {', '.join(SPECIMEN_FAMILIES)}")
-
-
-def parse_specimens(arguments: list[str]) -> SpecimenConfig:
-    """Settings of ``make_specimens``.
-
-    Args:
-        arguments: Arguments of the command line.
-
-    Raises:
-        InputError: If an option or a value is none.
-
-    Example:
-        >>> parse_specimens(["--out", "pictures", "--family", "points", "bands"]).family
-        ('points', 'bands')
-    """
-    return parse_config(SpecimenConfig, arguments, "make_specimens", "Make procedural micrographs with their truth.")
 
 
 def make_specimens(config: SpecimenConfig) -> Path:
@@ -91,18 +41,19 @@ def make_specimens(config: SpecimenConfig) -> Path:
         The manifest.
 
     Raises:
-        InputError: If the folder has something in it or cannot be made.
+        SettingError: If the folder has something in it or cannot be made.
     """
     check_new(config.out)
     folder = make_folder(config.out)
     draws = np.random.default_rng(config.seed)
-    families = draws.integers(len(config.family), size=config.n)
+    names = config.families or tuple(SPECIMEN_FAMILIES)
+    families = draws.integers(len(names), size=config.n)
     seeds = draws.integers(2**32, size=config.n)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(COLUMNS)
     for number in tqdm(range(config.n), desc="specimens", disable=None):
-        family, seed = config.family[families[number]], int(seeds[number])
+        family, seed = names[families[number]], int(seeds[number])
         specimen = make_specimen(family, config.size, np.random.default_rng(seed), pixel_size=config.pixel_size)
         name = f"specimen_{number:05d}"
         write_specimen(specimen, folder / f"{name}.tif", seed)
@@ -151,10 +102,10 @@ def _description(specimen: Specimen, path: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def make_specimens_command(config: SpecimenConfig) -> None:
+def write_specimens(config: SpecimenConfig) -> None:
     """Make what is asked for, and say where it is.
 
     Raises:
-        InputError: If the folder cannot be used.
+        SettingError: If the folder cannot be used.
     """
     print(f"written: {config.n} pictures of {config.size} px and {make_specimens(config)}")

@@ -1,4 +1,4 @@
-"""``train_rdpg``: train an actor and a generator together, and compare the result with static scans."""
+"""``train``: train an actor and a generator together, and compare the result with static scans."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 
-from adaptive_scan.agents import ExplorationNoise, ScanRDPG
+from adaptive_scan.agents import ScanRDPG
+from adaptive_scan.agents.noise import ExplorationNoise
+from adaptive_scan.commands.agent import make_agent
 from adaptive_scan.commands.checkpoints import (
     Keeper,
     Stop,
@@ -21,14 +23,15 @@ from adaptive_scan.commands.checkpoints import (
     stopping_cleanly,
 )
 from adaptive_scan.commands.compare_run import compare_run, print_comparison
-from adaptive_scan.commands.data import load_data, make_agent, make_device, report_skipped, use_threads
+from adaptive_scan.commands.crops import load_data, report_skipped
+from adaptive_scan.commands.networks import make_device, use_threads
 from adaptive_scan.commands.run_folder import GENERATOR, POLICY, check_out, update_manifest
 from adaptive_scan.commands.runs import load_run
 from adaptive_scan.commands.settings import TrainingConfig
 from adaptive_scan.generators import save_generator
 
 
-def train_rdpg(config: TrainingConfig) -> Path:
+def train(config: TrainingConfig) -> Path:
     """Train an actor that steers the probe and a generator that completes what it measured, then compare scans.
 
     Args:
@@ -38,7 +41,7 @@ def train_rdpg(config: TrainingConfig) -> Path:
         The run folder.
 
     Raises:
-        InputError: If settings, pictures or folders cannot be used.
+        SettingError: If settings, pictures or folders cannot be used.
         MicrographError: If a file of micrographs cannot be used.
         TrainingFailedError: If training diverges.
         KeyboardInterrupt: After Ctrl-C, with a line that says how to go on.
@@ -49,7 +52,7 @@ def train_rdpg(config: TrainingConfig) -> Path:
     data = load_data(config)
     report_skipped(data.skipped)
     agent = make_agent(config, data.train)
-    folder = begin_folder(config, data.description, f"{config.preset}-seed{config.seed}")
+    folder = begin_folder(config, config.seed, data.description, f"{config.preset}-seed{config.seed}")
     update_manifest(folder, acquisition=config.acquisition)
     state = begin_state(config, folder)
     if state is not None:
@@ -77,13 +80,15 @@ def _learn(agent: ScanRDPG, config: TrainingConfig, folder: Path) -> None:
         return
     if done:
         print(f"going on from iteration {done}", flush=True)
-    agent.set_logger(make_logger(folder, done))
+    logger = make_logger(folder, done)
+    agent.set_logger(logger)
     left = (config.iterations - done) * per_iteration
     with stopping_cleanly(folder) as stop, failing_in_one_line(folder):
         keeper = RunKeeper(config, folder, stop, per_iteration)
         try:
             agent.learn(left, callback=keeper, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
         finally:
+            logger.close()
             keeper.close()
 
 
@@ -100,6 +105,7 @@ class RunKeeper(BaseCallback):
     def __init__(self, config: TrainingConfig, folder: Path, stop: Stop, per_iteration: int) -> None:
         super().__init__()
         self.config, self.folder, self.stop, self.per_iteration = config, folder, stop, per_iteration
+        self.keeper: Keeper | None = None  # before training has begun
 
     @property
     def agent(self) -> ScanRDPG:
@@ -112,6 +118,12 @@ class RunKeeper(BaseCallback):
     def iteration(self) -> int:
         """Iterations made so far."""
         return self.agent.num_timesteps // self.per_iteration
+
+    @property
+    def _kept(self) -> Keeper:
+        if self.keeper is None:
+            raise RuntimeError("keeper: got none before training; expected that training has begun")
+        return self.keeper
 
     def _on_training_start(self) -> None:
         self.first = self.iteration
@@ -133,11 +145,11 @@ class RunKeeper(BaseCallback):
         """The place for checkpoints: an update is done and no scan is under way."""
         if self.iteration > self.first:
             self._try()
-            self.keeper.reached(self.iteration)
+            self._kept.reached(self.iteration)
 
     def _on_training_end(self) -> None:
         self._try(last=True)
-        self.keeper.finish(self.iteration)
+        self._kept.finish(self.iteration)
 
     def _try(self, *, last: bool = False) -> None:
         """Try the actor against the best one so far, if that is due."""
@@ -147,9 +159,9 @@ class RunKeeper(BaseCallback):
             self.agent.logger.record("trial/loss_best", best_loss)
 
     def close(self) -> None:
-        """Close the log and leave the progress bar as it is."""
-        self.agent.logger.close()
-        self.keeper.close()
+        """Leave the progress bar as it is, where training got so far as to have one."""
+        if self.keeper is not None:
+            self.keeper.close()
 
     def _save(self, iteration: int) -> None:
         with self.agent.using_best_actor():

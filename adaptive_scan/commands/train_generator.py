@@ -1,4 +1,4 @@
-"""``train_generator``: train a generator to complete scans, and compare it with interpolation."""
+"""``train-generator``: train a generator to complete scans, and compare it with interpolation."""
 
 from __future__ import annotations
 
@@ -31,20 +31,14 @@ from adaptive_scan.commands.checkpoints import (
     stopping_cleanly,
 )
 from adaptive_scan.commands.compare_run import print_comparison
-from adaptive_scan.commands.data import (
-    Data,
-    adaptive_contender,
-    family_contender,
-    load_data,
-    make_device,
-    make_network,
-    report_skipped,
-    use_threads,
-)
-from adaptive_scan.commands.errors import InputError, TrainingFailedError, refusals_as_input_errors
+from adaptive_scan.commands.contenders import adaptive_contender, family_contender
+from adaptive_scan.commands.crops import Data, load_data, report_skipped
+from adaptive_scan.commands.errors import TrainingFailedError
 from adaptive_scan.commands.generator_settings import GeneratorConfig
+from adaptive_scan.commands.networks import make_device, make_network, use_threads
 from adaptive_scan.commands.run_folder import CHECKPOINT, GENERATOR, check_out, update_manifest
 from adaptive_scan.commands.runs import Run, load_run
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import Comparison, Contender, compare_scans
 from adaptive_scan.evaluation.contenders import Measurement, measure
 from adaptive_scan.generators import (
@@ -63,7 +57,7 @@ from adaptive_scan.generators.normalisation import freeze_normalisation
 _N_PICTURES = 4
 
 
-def train_generator_command(config: GeneratorConfig) -> Path:
+def train_generator(config: GeneratorConfig) -> Path:
     """Train a generator on a mixture of scans, and compare it with interpolation on held-out crops.
 
     Under ``torchrun`` all its processes train together; the first writes the files, talks and compares.
@@ -75,7 +69,7 @@ def train_generator_command(config: GeneratorConfig) -> Path:
         The run folder.
 
     Raises:
-        InputError: If settings, pictures or folders cannot be used.
+        SettingError: If settings, pictures or folders cannot be used.
         MicrographError: If a file of micrographs cannot be used.
         GeneratorFileError: If the generator to start from cannot be read.
         TrainingFailedError: If training diverges, or another process ended.
@@ -150,7 +144,7 @@ def _begin(config: GeneratorConfig, data: Data, processes: Processes) -> tuple[P
             None if place is None else place.absolute() for place in (config.start_from, config.policy)
         )
         config = dataclasses.replace(config, start_from=start_from, policy=policy)
-        folder = begin_folder(config, data.description, f"generator-{config.preset}-seed{config.seed}")
+        folder = begin_folder(config, config.seed, data.description, f"generator-{config.preset}-seed{config.seed}")
         update_manifest(folder, acquisition=config.acquisition, n_processes=processes.n_processes)
         found = {"folder": str(folder), "state": begin_state(config, folder)}
     found = processes.from_first(found)
@@ -163,7 +157,7 @@ def _make_trainer(
     """The trainer that the settings ask for, with a new network or the one to fine-tune.
 
     Raises:
-        InputError: If settings do not go together.
+        SettingError: If settings do not go together.
         GeneratorFileError: If the generator to start from cannot be read.
     """
     sizes = {name: getattr(config, name) for name in ("n_channels", "n_levels", "width", "factor")}
@@ -174,31 +168,30 @@ def _make_trainer(
     make: Callable[..., GeneratorTrainer] = GeneratorTrainer
     if config.needs_adversarial_trainer:
         make = functools.partial(AdversarialTrainer, adversarial=config.adversarial)
-    with refusals_as_input_errors():
-        return make(
-            network,
-            data.train,
-            config.geometry,
-            config.training,
-            device=device,
-            acquisition=config.acquisition,
-            paths=None if run is None else _paths_of(run, config),
-            processes=processes,
-        )
+    return make(
+        network,
+        data.train,
+        config.geometry,
+        config.training,
+        device=device,
+        acquisition=config.acquisition,
+        paths=None if run is None else _paths_of(run, config),
+        processes=processes,
+    )
 
 
 def _load_weights(network: nn.Module, path: Path, kind: str) -> None:
     """Fill a network with the weights of a generator file; normalisations that a game froze there learn again.
 
     Raises:
-        InputError: If the file holds another network.
+        SettingError: If the file holds another network.
         GeneratorFileError: If it cannot be read.
     """
     header = read_generator_header(path)
     found, wanted = (header["kind"], header["config"]), (kind, network.config)
     if found != wanted:
         said, expected = (f"a {kind} generator with {config or 'no settings'}" for kind, config in (found, wanted))
-        raise InputError(f"{path}: got {said}; expected {expected}")
+        raise SettingError(f"{path}: got {said}; expected {expected}")
     network.load_state_dict(load_generator(path).state_dict())
     freeze_normalisation(network, frozen=False)
 
@@ -207,11 +200,11 @@ def _policy_of(folder: Path, config: GeneratorConfig) -> Run:
     """The run whose actor makes adaptive scans.
 
     Raises:
-        InputError: If there is none, or its scans are of another geometry.
+        SettingError: If there is none, or its scans are of another geometry.
     """
     run = load_run(folder)
     if run.config.geometry != config.geometry:
-        raise InputError(f"{folder}: got a policy for {run.config.geometry}; expected one for {config.geometry}")
+        raise SettingError(f"{folder}: got a policy for {run.config.geometry}; expected one for {config.geometry}")
     return run
 
 
@@ -403,7 +396,7 @@ def compare_generator(
 ) -> Comparison:
     """Held-out losses of the trained generator beside linear and nearest interpolation, for each family of scans.
 
-    All scans have the geometry's dose, whatever coverages were trained on; ``compare_completers`` compares several.
+    All scans have the geometry's dose, whatever coverages were trained on; ``compare-completers`` compares several.
     """
     names = [name for name in dict.fromkeys([*config.training.scans, "spiral"]) if not is_adaptive(name)]
     contenders = [family_contender(name, config.geometry) for name in names]

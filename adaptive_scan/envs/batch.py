@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from adaptive_scan.acquisition import Acquisition, Instrument, InstrumentState, as_instrument
 from adaptive_scan.envs.crops import as_crop_source
 from adaptive_scan.envs.dwell import DwellControl, DwellState
+from adaptive_scan.envs.early_stop import EarlyStop
+from adaptive_scan.envs.frames import draw_frame
 from adaptive_scan.envs.judge import Judge, Judgement
 from adaptive_scan.envs.kernels import (
     ScanState,
@@ -24,13 +26,12 @@ from adaptive_scan.envs.kernels import (
     observe_scans,
     sample_bank,
 )
-from adaptive_scan.envs.rendering import draw_frame
-from adaptive_scan.envs.stopping import EarlyStop
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import ArrayCrops, CropSource, MicrographDataset
 from adaptive_scan.scans import PRESETS, ScanGeometry, coverage, partial_scans
 
 if TYPE_CHECKING:
-    from adaptive_scan.envs.judge import CompleterFunction
+    from adaptive_scan.generators import Completer
 
 RewardKind = Literal["final", "dense"]
 ActionKind = Literal["direction", "angle"]
@@ -38,10 +39,16 @@ Observations = dict[str, np.ndarray]
 
 
 class ScanSettings(TypedDict, total=False):
-    """The settings that every environment takes as keywords; `ScanBatch` documents them."""
+    """The settings that every environment takes as keywords; `ScanBatch` documents them.
+
+    Example:
+        >>> settings = ScanSettings(geometry="quick48", completer=None, action_kind="angle")
+        >>> ScanBatch(2, rng=np.random.default_rng(0), **settings).action_space.shape
+        (1,)
+    """
 
     geometry: ScanGeometry | str
-    completer: str | CompleterFunction | None
+    completer: str | Completer | None
     acquisition: Instrument | Acquisition | str | None
     dwell: DwellControl | None
     reward: RewardKind
@@ -64,6 +71,13 @@ class BatchStep:
         ended: Which scans this step ended, bool, shape (N,).
         final: What is known of the ended scans, by name, with one row for each of them in their order; empty when
             none ended.
+
+    Example:
+        >>> batch = ScanBatch(2, rng=np.random.default_rng(0), geometry="quick48", completer=None)
+        >>> observations = batch.reset()
+        >>> step = batch.step(np.ones((2, 2)))
+        >>> step.rewards.shape, step.ended.tolist(), sorted(step.final)
+        ((2,), [False, False], [])
     """
 
     observations: Observations
@@ -109,7 +123,7 @@ class ScanBatch:
 
     Raises:
         TypeError: If ``crops`` is no source of crops.
-        ValueError: If a setting has no meaning or does not fit the geometry.
+        SettingError: If a setting has no meaning or does not fit the geometry.
 
     Example:
         >>> batch = ScanBatch(4, rng=np.random.default_rng(0), geometry="quick48", completer=None)
@@ -126,7 +140,7 @@ class ScanBatch:
         *,
         rng: np.random.Generator,
         geometry: ScanGeometry | str = "ede96",
-        completer: str | CompleterFunction | None = "nearest",
+        completer: str | Completer | None = "nearest",
         acquisition: Instrument | Acquisition | str | None = None,
         dwell: DwellControl | None = None,
         reward: RewardKind = "final",
@@ -138,14 +152,7 @@ class ScanBatch:
         reference_spacings: ArrayLike | None = None,
         stop_below: float | None = None,
     ) -> None:
-        if n_scans < 1:
-            raise ValueError(f"number of scans: got {n_scans}; expected at least 1")
-        if reward not in ("final", "dense"):
-            raise ValueError(f"reward: got {reward!r}; expected 'final' or 'dense'")
-        if reward == "dense" and completer is None:
-            raise ValueError("reward: got 'dense' and completer is None; expected a completer, whose loss is to drop")
-        if not math.isfinite(edge_penalty):
-            raise ValueError(f"edge_penalty: got {edge_penalty}; expected a finite number")
+        _check_settings(n_scans, reward, edge_penalty, has_completer=completer is not None)
         self.n_scans = n_scans
         self.rng = rng
         self.geometry = resolve_geometry(geometry)
@@ -179,7 +186,7 @@ class ScanBatch:
 
     @property
     def has_fixed_dose(self) -> bool:
-        """Whether every scan has all T segments at the instrument's own dwell time, so that all have the same dose."""
+        """Whether every scan has all T segments at the instrument's own dwell time, and so the same dose."""
         return self._dwell is None and self._early_stop is None
 
     @property
@@ -380,12 +387,12 @@ class ScanBatch:
 
     def _has_ended(self) -> np.ndarray:
         """Which scans have measured their last segment, bool, shape (n_scans,)."""
-        ended = self._has_spent_its_dose()
+        ended = self._is_complete()
         return ended if self._early_stop is None else ended | self._early_stop.is_reached
 
-    def _has_spent_its_dose(self) -> np.ndarray:
+    def _is_complete(self) -> np.ndarray:
         """Which scans cannot measure another segment, bool, shape (n_scans,)."""
-        ended = self._state.steps == self.geometry.n_segments
+        ended: np.ndarray = self._state.steps == self.geometry.n_segments
         return ended if self._dwell is None else ended | (self._dwell.is_spent & (self._state.steps > 0))
 
     def _checked_steering(self, actions: np.ndarray) -> np.ndarray:
@@ -420,13 +427,13 @@ class ScanBatch:
         if self._early_stop is not None:
             final["n_positions"] = steps * self.geometry.n_positions
             final["predicted_rmse"] = self._early_stop.predicted[which]
-            final["stopped_early"] = (self._early_stop.is_reached & ~self._has_spent_its_dose())[which]
+            final["stopped_early"] = (self._early_stop.is_reached & ~self._is_complete())[which]
         return final
 
     def _judge(self, which: np.ndarray) -> tuple[np.ndarray, Judgement]:
         """Partial scans and their judgement; only called where there is a completer."""
         if self.judge is None:
-            raise ValueError("there: got no completer; expected one to judge scans by")
+            raise RuntimeError("judge: got None; expected a completer where scans are judged")
         scans = self.partial_scans(which)
         return scans, self.judge(scans, self._crops(which))
 
@@ -467,7 +474,8 @@ class ScanBatch:
 
     def _crops(self, which: np.ndarray) -> np.ndarray:
         """A copy of the crops being scanned, shape (n_scans, S, S)."""
-        return self._state.bank[self._state.crop_index[which]]
+        crops: np.ndarray = self._state.bank[self._state.crop_index[which]]
+        return crops
 
     def _checked_crop_ids(self, crop_ids: ArrayLike, n_crops: int) -> np.ndarray:
         ids = np.asarray(crop_ids)
@@ -534,11 +542,22 @@ class _Faults:
         return {"true_positions": self.true_positions, **memories}
 
 
+def _check_settings(n_scans: int, reward: str, edge_penalty: float, *, has_completer: bool) -> None:
+    if n_scans < 1:
+        raise SettingError(f"number of scans: got {n_scans}; expected at least 1")
+    if reward not in ("final", "dense"):
+        raise SettingError(f"reward: got {reward!r}; expected 'final' or 'dense'")
+    if reward == "dense" and not has_completer:
+        raise SettingError("reward: got 'dense' and completer is None; expected a completer, whose loss is to drop")
+    if not math.isfinite(edge_penalty):
+        raise SettingError(f"edge_penalty: got {edge_penalty}; expected a finite number")
+
+
 def resolve_geometry(geometry: ScanGeometry | str) -> ScanGeometry:
     """The geometry itself, or the preset of that name.
 
     Raises:
-        ValueError: If there is no such preset, or a scan would have no decision to take.
+        SettingError: If there is no such preset, or a scan would have no decision to take.
 
     Example:
         >>> resolve_geometry("quick48").image_size
@@ -546,10 +565,10 @@ def resolve_geometry(geometry: ScanGeometry | str) -> ScanGeometry:
     """
     if isinstance(geometry, str):
         if geometry not in PRESETS:
-            raise ValueError(f"geometry: got {geometry!r}; expected a ScanGeometry or one of {sorted(PRESETS)}")
+            raise SettingError(f"geometry: got {geometry!r}; expected a ScanGeometry or one of {sorted(PRESETS)}")
         geometry = PRESETS[geometry]
     if geometry.n_segments < 2:
-        raise ValueError(f"geometry has {geometry.n_segments} segment; expected at least 2, the first being fixed")
+        raise SettingError(f"geometry has {geometry.n_segments} segment; expected at least 2, the first being fixed")
     return geometry
 
 
@@ -560,26 +579,26 @@ def _steering(
     reference_spacings: ArrayLike | None,
 ) -> Steering:
     if kind not in ("direction", "angle"):
-        raise ValueError(f"action_kind: got {kind!r}; expected 'direction' or 'angle'")
+        raise SettingError(f"action_kind: got {kind!r}; expected 'direction' or 'angle'")
     low, high = geometry.spacing_bounds
     spacings = np.full(geometry.n_segments, geometry.first_spacing)
     if reference_spacings is not None:
         spacings = np.array(reference_spacings, dtype=np.float64)
         if spacings.shape != (geometry.n_segments,) or not ((low <= spacings) & (spacings <= high)).all():
-            raise ValueError(
+            raise SettingError(
                 f"reference_spacings have shape {spacings.shape}; expected ({geometry.n_segments},) in [{low}, {high}]"
             )
     if reference_headings is None:
         return Steering(kind == "angle", False, np.zeros(geometry.n_segments), spacings, low, high)
     headings = np.array(reference_headings, dtype=np.float64)
     if headings.shape != (geometry.n_segments,) or not np.isfinite(headings).all():
-        raise ValueError(f"reference_headings have shape {headings.shape}; expected ({geometry.n_segments},), finite")
+        raise SettingError(f"reference_headings have shape {headings.shape}; expected ({geometry.n_segments},), finite")
     return Steering(kind == "angle", True, headings, spacings, low, high)
 
 
 def _observation_space(geometry: ScanGeometry, acquisition: Instrument, observe_image: bool) -> spaces.Dict:
     low, high = acquisition.value_range
-    boxes: dict[str, spaces.Space] = {
+    boxes: dict[str, spaces.Space[Any]] = {
         "measured": spaces.Box(low, high, (geometry.n_positions,), np.float32),
         "position": spaces.Box(-1.0, 1.0, (2,), np.float32),
         "heading": spaces.Box(-1.0, 1.0, (2,), np.float32),

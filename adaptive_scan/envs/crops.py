@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import ArrayCrops, CropSource, MicrographCrops, MicrographDataset
 from adaptive_scan.specimens import procedural_crops
 
@@ -44,7 +45,7 @@ def as_crop_source(crops: np.ndarray | CropSource | MicrographDataset | None, im
 
     Raises:
         TypeError: If ``crops`` is none of these.
-        ValueError: If the crops have another size than the field.
+        SettingError: If the crops have another size than the field.
 
     Example:
         >>> as_crop_source(np.zeros((3, 16, 16), dtype=np.float32), 16).crop_size
@@ -61,5 +62,5 @@ def as_crop_source(crops: np.ndarray | CropSource | MicrographDataset | None, im
     else:
         raise TypeError(f"crops: got a {type(crops).__name__}; expected an array (n_crops, S, S) or a crop source")
     if source.crop_size != image_size:
-        raise ValueError(f"crops: got {source.crop_size} px wide; expected the geometry's {image_size} px")
+        raise SettingError(f"crops: got {source.crop_size} px wide; expected the geometry's {image_size} px")
     return source

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from adaptive_scan.acquisition import Exposure
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans import ScanGeometry, spacing_from_action
 
 
@@ -24,7 +25,7 @@ class DwellControl:
         budget: Sum of the dwell times of all positions [s].
 
     Raises:
-        ValueError: If the bounds are none, or the budget is not positive.
+        SettingError: If the bounds are none, or the budget is not positive.
 
     Example:
         >>> DwellControl(1e-6, 4e-6, 1e-3).first
@@ -37,9 +38,9 @@ class DwellControl:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.lowest < self.highest < math.inf:
-            raise ValueError(f"dwell: got bounds ({self.lowest}, {self.highest}) s; expected 0 < lowest < highest")
+            raise SettingError(f"dwell: got bounds ({self.lowest}, {self.highest}) s; expected 0 < lowest < highest")
         if not 0.0 < self.budget < math.inf:
-            raise ValueError(f"budget: got {self.budget} s; expected a positive, finite one")
+            raise SettingError(f"budget: got {self.budget} s; expected a positive, finite one")
 
     @classmethod
     def of_electrons(cls, lowest: float, highest: float, electrons: float, exposure: Exposure) -> DwellControl:
@@ -55,7 +56,7 @@ class DwellControl:
             The control.
 
         Raises:
-            ValueError: If the bounds are none, or the budget is not positive.
+            SettingError: If the bounds are none, or the budget is not positive.
 
         Example:
             >>> control = DwellControl.of_electrons(1e-6, 4e-6, 500.0, Exposure.per_position(10.0, 1e-6))
@@ -83,13 +84,13 @@ class DwellState:
         spent: Sum of the dwell times of all positions [s], float64, shape (N,).
 
     Raises:
-        ValueError: If the budget does not pay for two segments.
+        SettingError: If the budget does not pay for two segments.
     """
 
     def __init__(self, control: DwellControl, n_scans: int, geometry: ScanGeometry) -> None:
         needed = geometry.n_positions * (control.first + control.lowest)
         if control.budget < needed:
-            raise ValueError(f"budget: got {control.budget} s; expected at least {needed} s, for two segments")
+            raise SettingError(f"budget: got {control.budget} s; expected at least {needed} s, for two segments")
         self.control, self.n_positions = control, geometry.n_positions
         self.dwell, self.spent = np.zeros((n_scans, geometry.n_segments)), np.zeros(n_scans)
 

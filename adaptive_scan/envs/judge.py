@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,9 +9,7 @@ import numpy as np
 from adaptive_scan.micrographs import blur_target
 
 if TYPE_CHECKING:
-    import torch
-
-    CompleterFunction = Callable[[torch.Tensor], torch.Tensor]
+    from adaptive_scan.generators import Completer
 
 
 class Judgement(NamedTuple):
@@ -40,7 +37,7 @@ class Judge:
         blur_targets: Whether the target is the blurred crop (5x5 Gaussian, sigma 2.5 px) or the crop itself.
 
     Raises:
-        ValueError: If the completer's name is unknown.
+        SettingError: If the completer's name is unknown.
 
     Example:
         >>> judge = Judge("nearest", blur_targets=False)
@@ -49,8 +46,8 @@ class Judge:
         array([10.])
     """
 
-    def __init__(self, completer: str | CompleterFunction, *, blur_targets: bool = True) -> None:
-        self.completer: CompleterFunction
+    def __init__(self, completer: str | Completer, *, blur_targets: bool = True) -> None:
+        self.completer: Completer
         if isinstance(completer, str):
             # Loads torch, which the dynamics alone do not need.
             from adaptive_scan.generators import make_completer

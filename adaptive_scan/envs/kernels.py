@@ -79,10 +79,11 @@ class Steering(NamedTuple):
 @njit(cache=True, nogil=True, inline="always")
 def _heading_of(action: np.ndarray, step: int, last_heading: float, steering: Steering) -> float:
     """The heading [rad] that an action asks for."""
-    reference = steering.reference_headings[step] if steering.relative else 0.0
+    reference: float = steering.reference_headings[step] if steering.relative else 0.0
     if steering.by_angle:
         # An angle beyond [-1, 1] wraps; fmod is exact, so that angles inside are not touched.
-        return reference + math.pi * np.fmod(action[0], 2.0)
+        angle: float = reference + math.pi * np.fmod(action[0], 2.0)
+        return angle
     if action[0] == 0.0 and action[1] == 0.0:
         return reference if steering.relative else last_heading
     return reference + math.atan2(action[1], action[0])
@@ -90,13 +91,13 @@ def _heading_of(action: np.ndarray, step: int, last_heading: float, steering: St
 
 @njit(cache=True, nogil=True, inline="always")
 def _spacing_of(action: np.ndarray, step: int, last_spacing: float, steering: Steering) -> float:
-    """The spacing [px] that an action asks for, geometric from the reference to a bound; fixed, the last one."""
+    """The spacing [px] that an action asks for, the last one where it is fixed; see `scans.spacing_from_action`."""
     n_directions = 1 if steering.by_angle else 2
     if action.shape[0] == n_directions:
         return last_spacing
     share = min(max(action[n_directions], -1.0), 1.0)
     low, high, reference = steering.lowest_spacing, steering.highest_spacing, steering.reference_spacings[step]
-    spacing = reference * (high / reference) ** share if share >= 0.0 else reference * (reference / low) ** share
+    spacing: float = reference * (high / reference) ** share if share >= 0.0 else reference * (reference / low) ** share
     return min(max(spacing, low), high)
 
 
@@ -140,7 +141,7 @@ def _leaves_field(scan: int, state: ScanState) -> bool:
     """Whether the last probing position of the last segment lies outside [0, S-1]."""
     last = state.bank.shape[1] - 1
     row, column = state.positions[scan, state.steps[scan] - 1, -1]
-    return row < 0.0 or row > last or column < 0.0 or column > last
+    return bool(row < 0.0 or row > last or column < 0.0 or column > last)
 
 
 @njit(cache=True, nogil=True)

@@ -31,7 +31,7 @@ class PartialScanVecEnv(VecEnv):
 
     Raises:
         TypeError: If ``crops`` is no source of crops.
-        ValueError: If a setting has no meaning or does not fit the geometry.
+        SettingError: If a setting has no meaning or does not fit the geometry.
 
     Example:
         >>> from stable_baselines3 import PPO

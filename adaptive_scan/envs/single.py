@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from adaptive_scan.envs.batch import Observations, ScanBatch, ScanSettings
-from adaptive_scan.envs.rendering import Window
+from adaptive_scan.envs.frames import Window
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import CropSource, MicrographDataset
 
 RENDER_MODES = ("human", "rgb_array")
@@ -38,7 +39,7 @@ class PartialScanEnv(gym.Env[Observations, np.ndarray]):
 
     Raises:
         TypeError: If ``crops`` is no source of crops.
-        ValueError: If a setting has no meaning or does not fit the geometry.
+        SettingError: If a setting has no meaning or does not fit the geometry.
 
     Example:
         >>> env = PartialScanEnv(geometry="quick48", completer=None)
@@ -62,7 +63,7 @@ class PartialScanEnv(gym.Env[Observations, np.ndarray]):
         check_render_mode(render_mode, RENDER_MODES)
         self.render_mode = render_mode
         self.batch = ScanBatch(1, crops, rng=self.np_random, **settings)
-        self.observation_space: gym.Space = self.batch.observation_space
+        self.observation_space: gym.Space[Any] = self.batch.observation_space
         self.action_space = self.batch.action_space
         self._window: Window | None = None
 
@@ -156,13 +157,13 @@ def check_render_mode(render_mode: str | None, modes: tuple[str, ...]) -> None:
     """Refuse a render mode that is not None or one of the modes.
 
     Raises:
-        ValueError: If it is another one.
+        SettingError: If it is another one.
 
     Example:
         >>> check_render_mode("rgb_array", ("rgb_array",))
     """
     if render_mode is not None and render_mode not in modes:
-        raise ValueError(f"render_mode: got {render_mode!r}; expected None or one of {list(modes)}")
+        raise SettingError(f"render_mode: got {render_mode!r}; expected None or one of {list(modes)}")
 
 
 def _first(observations: Observations) -> Observations:

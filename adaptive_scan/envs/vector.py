@@ -29,7 +29,7 @@ class PartialScanVectorEnv(VectorEnv[Observations, np.ndarray, np.ndarray]):
 
     Raises:
         TypeError: If ``crops`` is no source of crops.
-        ValueError: If a setting has no meaning or does not fit the geometry.
+        SettingError: If a setting has no meaning or does not fit the geometry.
 
     Example:
         >>> envs = PartialScanVectorEnv(3, geometry="quick48", completer=None)

@@ -100,6 +100,16 @@ GRID_COMPLETERS = ("area", "bilinear", "bicubic", "lanczos")
 """Those that complete uniform grids only and refuse other masks with a ValueError."""
 
 
+def is_classical(name: str) -> bool:
+    """Whether `make_completer` knows a completer of that name, which is then none that is trained.
+
+    Example:
+        >>> is_classical("infill+"), is_classical("shared"), is_classical("my_module:my_network")
+        (True, False, False)
+    """
+    return name.removesuffix("+") in COMPLETERS
+
+
 def make_completer(name: str) -> Completer:
     """Classical completer of that name.
 
@@ -116,7 +126,7 @@ def make_completer(name: str) -> Completer:
         >>> type(make_completer("linear")).__name__
         'LinearCompleter'
     """
-    if name.removesuffix("+") not in COMPLETERS:
+    if not is_classical(name):
         raise SettingError(f"completer: got {name!r}; expected one of {', '.join(COMPLETERS)}")
     plain = COMPLETERS[name.removesuffix("+")]()
     return blurred(plain) if name.endswith("+") else plain

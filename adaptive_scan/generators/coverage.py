@@ -53,7 +53,8 @@ def given_priorities(coverages: Sequence[float]) -> np.ndarray:
     if not len(coverages):
         raise SettingError("coverages holds nothing; expected at least one")
     raw = np.array([fitted_error(coverage) for coverage in coverages])
-    return raw / raw.mean()
+    result: np.ndarray = raw / raw.mean()
+    return result
 
 
 class TrackedPriorities:

@@ -67,7 +67,7 @@ def _closest_along_rows(squared: Tensor) -> tuple[Tensor, Tensor]:
 
 def _is_traced() -> bool:
     """Whether a graph is made of what happens: results of compiled loops would enter it as constants."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _nearest_for_export(masks: Tensor) -> tuple[Tensor, Tensor]:

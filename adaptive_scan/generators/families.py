@@ -133,7 +133,8 @@ def random_headings(
 
 def _steps(headings: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Vectors (row, column) of given headings [rad] and lengths [px], shape (..., 2)."""
-    return lengths[..., None] * np.stack((np.cos(headings), np.sin(headings)), axis=-1)
+    result: np.ndarray = lengths[..., None] * np.stack((np.cos(headings), np.sin(headings)), axis=-1)
+    return result
 
 
 def family_positions(

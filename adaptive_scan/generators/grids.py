@@ -36,7 +36,8 @@ def nearest_weights(knots: np.ndarray, size: int) -> np.ndarray:
         [0.0, 0.0, 1.0, 1.0]
     """
     distances = np.abs(np.arange(size)[:, None] - np.asarray(knots, dtype=np.float64))
-    return np.eye(len(knots))[distances.argmin(axis=1)]
+    result: np.ndarray = np.eye(len(knots))[distances.argmin(axis=1)]
+    return result
 
 
 def area_weights(knots: np.ndarray, size: int) -> np.ndarray:
@@ -58,7 +59,8 @@ def area_weights(knots: np.ndarray, size: int) -> np.ndarray:
     knots = np.asarray(knots, dtype=np.float64)
     borders = np.concatenate(([-np.inf], 0.5 * (knots[1:] + knots[:-1]), [np.inf]))
     pixels = np.arange(size)[:, None]
-    return np.maximum(np.minimum(borders[1:], pixels + 0.5) - np.maximum(borders[:-1], pixels - 0.5), 0.0)
+    result: np.ndarray = np.maximum(np.minimum(borders[1:], pixels + 0.5) - np.maximum(borders[:-1], pixels - 0.5), 0.0)
+    return result
 
 
 def bilinear_weights(knots: np.ndarray, size: int) -> np.ndarray:
@@ -77,7 +79,8 @@ def bilinear_weights(knots: np.ndarray, size: int) -> np.ndarray:
     """
     if len(knots) == 1:
         return np.ones((size, 1))
-    return make_interp_spline(knots, np.eye(len(knots)), k=1)(_between(knots, size))
+    result: np.ndarray = make_interp_spline(knots, np.eye(len(knots)), k=1)(_between(knots, size))
+    return result
 
 
 def bicubic_weights(knots: np.ndarray, size: int) -> np.ndarray:
@@ -104,7 +107,8 @@ def bicubic_weights(knots: np.ndarray, size: int) -> np.ndarray:
     lines = np.diff(np.eye(len(knots)), axis=0) / gaps
     parabolas = (gaps[1:] * lines[:-1] + gaps[:-1] * lines[1:]) / (gaps[1:] + gaps[:-1])
     slopes = np.concatenate((lines[:1], parabolas, lines[-1:]))
-    return CubicHermiteSpline(knots, np.eye(len(knots)), slopes)(_between(knots, size))
+    result: np.ndarray = CubicHermiteSpline(knots, np.eye(len(knots)), slopes)(_between(knots, size))
+    return result
 
 
 def lanczos_weights(knots: np.ndarray, size: int) -> np.ndarray:
@@ -128,7 +132,8 @@ def lanczos_weights(knots: np.ndarray, size: int) -> np.ndarray:
     places = np.interp(np.arange(size), knots, np.arange(len(knots)))
     offsets = places[:, None] - np.arange(len(knots))
     weights = np.sinc(offsets) * np.sinc(offsets / _LANCZOS_LOBES) * (np.abs(offsets) < _LANCZOS_LOBES)
-    return weights / weights.sum(axis=1, keepdims=True)
+    result: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return result
 
 
 def _between(knots: np.ndarray, size: int) -> np.ndarray:

@@ -53,4 +53,5 @@ def pull_push_infill(partial_scans: Tensor) -> Tensor:
         coarse = F.interpolate(pictures, scale_factor=2, mode="bilinear", align_corners=False)
         coarse = coarse[..., : weights.shape[-2], : weights.shape[-1]]
         pictures = weighted + (1 - weights) * coarse
-    return pictures
+    result: Tensor = pictures
+    return result

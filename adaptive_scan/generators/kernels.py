@@ -150,7 +150,8 @@ def triangle_weights_kernel(
 @njit(cache=True, nogil=True, inline="always")
 def _doubled_area(first: NDArray[np.int64], second: NDArray[np.int64], row: int, column: int) -> int:
     """Twice the signed area of the triangle of two points and a pixel."""
-    return (second[0] - first[0]) * (column - first[1]) - (second[1] - first[1]) * (row - first[0])
+    result: int = (second[0] - first[0]) * (column - first[1]) - (second[1] - first[1]) * (row - first[0])
+    return result
 
 
 @njit(cache=True, nogil=True)

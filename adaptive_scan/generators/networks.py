@@ -41,7 +41,8 @@ class _PaperBlock(nn.Module):
         self.convolutions = nn.Sequential(*(_convolution(n_channels, n_channels) for _ in range(3)))
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.convolutions(features)
+        result: Tensor = features + self.convolutions(features)
+        return result
 
 
 class ResidualGenerator(nn.Module):

@@ -160,7 +160,8 @@ class NoiseLevelPredictors:
         self._optimiser.zero_grad(set_to_none=True)
         error.backward()
         self._optimiser.step()
-        return error.item()
+        result: float = error.item()
+        return result
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides how it goes on; ``adaptive_scan.trees.write_tree`` writes it."""

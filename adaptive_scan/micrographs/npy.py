@@ -32,7 +32,8 @@ def planes(path: Path) -> Iterator[Plane]:
 
 def load(path: Path, plane: Plane) -> np.ndarray:
     """View one picture of the map. Shape (height, width), the file's own type."""
-    return _open(path)[plane.index[0]]
+    result: np.ndarray = _open(path)[plane.index[0]]
+    return result
 
 
 def _open(path: Path) -> np.ndarray:

@@ -81,7 +81,8 @@ def gaussian_kernel(size: int = 5, sigma: float = 2.5) -> np.ndarray:
         raise SettingError(f"sigma: got {sigma!r} px; expected a number above 0")
     offsets = np.arange(size) - size // 2
     taps = np.exp(-0.5 * (offsets / sigma) ** 2)
-    return (taps / taps.sum()).astype(np.float32)
+    result: np.ndarray = (taps / taps.sum()).astype(np.float32)
+    return result
 
 
 def blur_target(crops: ArrayLike, *, size: int = 5, sigma: float = 2.5) -> np.ndarray:
@@ -141,7 +142,8 @@ def area_downsample(picture: ArrayLike, factor: int) -> np.ndarray:
     trimmed = values[..., : n_rows * factor, : n_columns * factor]
     blocks = trimmed.reshape(*values.shape[:-2], n_rows, factor, n_columns, factor)
     with np.errstate(over="ignore", invalid="ignore"):
-        return blocks.mean(axis=(-3, -1), dtype=np.float64).astype(np.float32)
+        result: np.ndarray = blocks.mean(axis=(-3, -1), dtype=np.float64).astype(np.float32)
+        return result
 
 
 def apply_symmetry(crops: np.ndarray, symmetry: int | np.ndarray) -> np.ndarray:

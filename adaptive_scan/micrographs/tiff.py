@@ -48,7 +48,8 @@ def load(path: Path, plane: Plane) -> np.ndarray:
     """Decode one picture; the other pages are not touched. Shape (height, width), the file's own type."""
     number, depth = plane.index
     with TiffFile(path) as tif:
-        return tif.pages[number].asarray().reshape(-1, plane.height, plane.width)[depth]
+        result: np.ndarray = tif.pages[number].asarray().reshape(-1, plane.height, plane.width)[depth]
+        return result
 
 
 def _planes_of_page(path: Path, tif: TiffFile, page: TiffPage, number: int, size: int) -> Iterator[Plane]:
@@ -84,7 +85,8 @@ def _n_declared(tif: TiffFile, page: TiffPage, number: int) -> int:
     if not page.description.startswith("{"):
         return 1
     declared = json.loads(page.description).get("shape", page.shape)
-    return max(1, math.prod(declared) // math.prod(page.shape))
+    result: int = max(1, math.prod(declared) // math.prod(page.shape))
+    return result
 
 
 def _require_grey(path: Path, tif: TiffFile, page: TiffPage, number: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from adaptive_scan.benchmark.analysis import Analysis
-from adaptive_scan.benchmark.questions import OTHER_ADAPTIVE, PRIMARY, SHARED
-from adaptive_scan.benchmark.verdicts import LOWERS, NO_DIFFERENCE, NOT_SHOWN, RAISES, Comparison, Part
+from adaptive_scan.benchmark.definition import SHARED
+from adaptive_scan.benchmark.questions import OTHER_ADAPTIVE, PRIMARY
+from adaptive_scan.benchmark.verdicts import LOWERS, NO_DIFFERENCE, NOT_SHOWN, RAISES, Part, ScanComparison
 from adaptive_scan.report.style import ScanStyle
 from adaptive_scan.report.tables import NONE, Cell, ReportTable, number, ratio_text, scan_cells
 
@@ -44,7 +45,9 @@ def comparison_tables(analysis: Analysis, styles: Mapping[str, ScanStyle]) -> li
     return [table for table in tables if table.rows]
 
 
-def _comparison_table(caption: str, comparisons: Sequence[Comparison], styles: Mapping[str, ScanStyle]) -> ReportTable:
+def _comparison_table(
+    caption: str, comparisons: Sequence[ScanComparison], styles: Mapping[str, ScanStyle]
+) -> ReportTable:
     headers = (
         *_SIDES, "ratio [95% interval]", "verdict", "mean loss",
         "mean loss of the other", "wins [%]", "p", "p, corrected (Holm)", "effect size", "detectable ratio", "crops",
@@ -54,7 +57,7 @@ def _comparison_table(caption: str, comparisons: Sequence[Comparison], styles: M
     return ReportTable(caption, headers, rows, 4)
 
 
-def _comparison_row(one: Comparison, styles: Mapping[str, ScanStyle]) -> tuple[Cell, ...]:
+def _comparison_row(one: ScanComparison, styles: Mapping[str, ScanStyle]) -> tuple[Cell, ...]:
     return (
         *_sides(one, styles),
         Cell(ratio_text(one.ratio, one.ratio_ci95), best=one.verdict in (LOWERS, RAISES)),
@@ -104,14 +107,14 @@ def seed_tables(analysis: Analysis, styles: Mapping[str, ScanStyle]) -> list[Rep
     return _part_tables("Ratios of losses by seed", parts, styles)
 
 
-def _findings(analysis: Analysis) -> list[Comparison]:
+def _findings(analysis: Analysis) -> list[ScanComparison]:
     """The comparisons that the benchmark is made for, or all if there is none of them."""
     primary = [one for one in analysis.comparisons if one.family == PRIMARY]
     return primary or list(analysis.comparisons)
 
 
 def _part_tables(
-    caption: str, parts: Sequence[tuple[Comparison, Mapping[str, Part]]], styles: Mapping[str, ScanStyle]
+    caption: str, parts: Sequence[tuple[ScanComparison, Mapping[str, Part]]], styles: Mapping[str, ScanStyle]
 ) -> list[ReportTable]:
     kinds = list(dict.fromkeys(kind for _, by_kind in parts for kind in by_kind))
     if len(kinds) < 2:
@@ -172,7 +175,7 @@ def _ratio_cell(ratio: float | None, interval: tuple[float, float] | None, is_it
     return Cell(ratio_text(ratio, interval), best=shown)
 
 
-def _sides(one: Comparison, styles: Mapping[str, ScanStyle]) -> tuple[Cell, ...]:
+def _sides(one: ScanComparison, styles: Mapping[str, ScanStyle]) -> tuple[Cell, ...]:
     (first, judge), (second, other) = one.first, one.second
     quiet = not styles[first].is_contender
     tag = f" ({styles[first].tag})" if styles[first].tag else ""

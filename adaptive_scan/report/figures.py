@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from adaptive_scan.benchmark.analysis import Analysis
 from adaptive_scan.benchmark.questions import PRIMARY, learned_paths, main_adaptive_scans
-from adaptive_scan.benchmark.verdicts import Comparison
+from adaptive_scan.benchmark.verdicts import ScanComparison
 from adaptive_scan.evaluation.results import Results, names
 from adaptive_scan.report.curves import (
     WIDE_MATRIX,
@@ -137,7 +137,7 @@ def file_name(*parts: str) -> str:
     return "_".join(re.sub(r"[^A-Za-z0-9.+-]+", "-", part).strip("-.") or "x" for part in parts)
 
 
-def series_of(comparison: Comparison) -> str:
+def series_of(comparison: ScanComparison) -> str:
     """Name of the completers of a comparison: one name where both have the same.
 
     Args:
@@ -183,7 +183,7 @@ def _ratio_plates(context: _Context) -> Iterator[Plate]:
         )
 
 
-def _ratio(one: Comparison, heading: str, row: str) -> Ratio:
+def _ratio(one: ScanComparison, heading: str, row: str) -> Ratio:
     words = {"first": one.first[0], "second": one.second[0]}
     value = math.nan if one.ratio is None else one.ratio
     return Ratio(one.geometry, heading.format(**words), row.format(**words), series_of(one), value, one.ratio_ci95)

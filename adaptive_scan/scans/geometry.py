@@ -124,14 +124,13 @@ class ScanGeometry:
         if not np.isfinite(angles).all():
             raise ValueError("headings hold a non-finite number; expected finite angles in rad")
         distances = self._checked_spacings(spacings, angles.shape)
-        steps = distances[..., None] * np.stack((np.cos(angles), np.sin(angles)), axis=-1)
+        steps = segment_steps(angles, distances)
         starts = np.empty_like(steps)
         starts[:, 0] = self.start_position
         starts[:, 1:] = self.n_positions * steps[:, :-1]
         # Summed in this order, a batch equals one segment added at a time, to the last bit.
         np.cumsum(starts, axis=1, out=starts)
-        offsets = np.arange(self.n_positions, dtype=np.float64)[:, None]
-        return (starts[:, :, None] + offsets * steps[:, :, None]).astype(np.float32)
+        return segment_positions(starts, steps, self.n_positions)
 
     def _checked_spacings(self, spacings: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
         if spacings is None:
@@ -175,26 +174,93 @@ class ScanGeometry:
         return cls(**settings)
 
 
-def spacing_from_action(component: ArrayLike, bounds: tuple[float, float]) -> NDArray[np.float64]:
+def spacing_from_action(
+    component: ArrayLike, bounds: tuple[float, float], reference: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """Spacing that an action component chooses, geometrically between the bounds.
 
-    ``d = lowest (highest / lowest)^((component + 1) / 2)``: -1 gives the lowest, 0 the geometric mean, 1 the
-    highest.
+    Without a reference ``d = lowest (highest / lowest)^((c + 1) / 2)``: a component c of -1 gives the lowest spacing, 0
+    the geometric mean, 1 the highest. With one, 0 gives the reference spacing r, and either side of it is geometric by
+    itself: ``d = r (highest / r)^c`` for c >= 0, and ``d = r (r / lowest)^c`` below. A reference at the geometric mean
+    is the same as none. The compiled twin is in ``adaptive_scan.envs.kernels``.
 
     Args:
         component: Action components, clipped to [-1, 1], any shape.
         bounds: Lowest and highest spacing [px].
+        reference: Spacings that a component of 0 keeps [px], within the bounds, of a shape that broadcasts with that of
+            ``component``.
 
     Returns:
-        Spacings [px], float64, the shape of ``component``.
+        Spacings [px], float64, the shape of ``component`` and ``reference`` together.
 
     Example:
         >>> spacing_from_action([-1.0, 0.0, 1.0], (1.0, 4.0)).tolist()
         [1.0, 2.0, 4.0]
+        >>> spacing_from_action([-1.0, 0.0, 0.5, 1.0], (1.0, 16.0), reference=4.0).tolist()
+        [1.0, 4.0, 8.0, 16.0]
     """
     low, high = bounds
-    fraction = (np.clip(np.asarray(component, dtype=np.float64), -1.0, 1.0) + 1.0) / 2.0
-    return np.asarray(low * (high / low) ** fraction)
+    share = np.clip(np.asarray(component, dtype=np.float64), -1.0, 1.0)
+    if reference is None:
+        return np.asarray(low * (high / low) ** ((share + 1.0) / 2.0))
+    kept = np.asarray(reference, dtype=np.float64)
+    spacings = np.where(share >= 0.0, kept * (high / kept) ** share, kept * (kept / low) ** share)
+    return np.asarray(np.clip(spacings, low, high))
+
+
+def action_from_spacing(spacing: ArrayLike, bounds: tuple[float, float]) -> NDArray[np.float64]:
+    """Action component that chooses a spacing where there is no reference; the inverse of `spacing_from_action`.
+
+    Args:
+        spacing: Spacings [px], any shape.
+        bounds: Lowest and highest spacing [px]; a spacing outside gets the component of the nearer bound.
+
+    Returns:
+        Components in [-1, 1], float64, the shape of ``spacing``.
+
+    Example:
+        >>> action_from_spacing([1.0, 2.0, 4.0], (1.0, 4.0)).tolist()
+        [-1.0, 0.0, 1.0]
+    """
+    low, high = bounds
+    component = 2.0 * np.log(np.asarray(spacing, dtype=np.float64) / low) / np.log(high / low) - 1.0
+    return np.asarray(np.clip(component, -1.0, 1.0))
+
+
+def segment_steps(headings: NDArray[np.float64], spacings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From each position of a segment to the next one [px], ``d (cos h, sin h)``.
+
+    Args:
+        headings: Headings h [rad], any shape.
+        spacings: Spacings d [px], the same shape.
+
+    Returns:
+        (row, column), float64, shape (..., 2).
+
+    Example:
+        >>> segment_steps(np.zeros(1), np.full(1, 1.5)).tolist()
+        [[1.5, 0.0]]
+    """
+    return np.asarray(spacings[..., None] * np.stack((np.cos(headings), np.sin(headings)), axis=-1))
+
+
+def segment_positions(starts: NDArray[np.float64], steps: NDArray[np.float64], n_positions: int) -> NDArray[np.float32]:
+    """Probing positions of segments, each from its start on.
+
+    Args:
+        starts: First positions [px], shape (..., 2).
+        steps: From each position to the next one [px], as `segment_steps` has them, the same shape.
+        n_positions: Positions of a segment.
+
+    Returns:
+        Positions [px], float32 computed in float64, shape (..., n_positions, 2).
+
+    Example:
+        >>> segment_positions(np.zeros((1, 2)), np.array([[1.5, 0.0]]), 3)[0].tolist()
+        [[0.0, 0.0], [1.5, 0.0], [3.0, 0.0]]
+    """
+    offsets = np.arange(n_positions, dtype=np.float64)[:, None]
+    return (starts[..., None, :] + offsets * steps[..., None, :]).astype(np.float32)
 
 
 def _is_finite_number(value: object) -> bool:

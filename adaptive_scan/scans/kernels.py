@@ -48,7 +48,8 @@ def all_finite_kernel(positions: NDArray[np.float32]) -> bool:
     total = np.float32(0.0)
     for p in positions.ravel():
         total += p * np.float32(0.0)
-    return total == 0.0
+    result: bool = total == 0.0
+    return result
 
 
 @njit(cache=True, nogil=True)

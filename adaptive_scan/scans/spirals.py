@@ -135,7 +135,8 @@ def _angle_at(lengths: _Array, scale: float) -> _Array:
     angles = np.sqrt(2.0 * lengths / scale)
     for _ in range(_NEWTON_STEPS):
         angles -= (_arc_length(angles, scale) - lengths) / (scale * np.sqrt(1.0 + angles * angles))
-    return angles
+    result: _Array = angles
+    return result
 
 
 def _arcs_inside(scale: float, half: float, phase: float) -> tuple[_Array, _Array]:

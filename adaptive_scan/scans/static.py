@@ -37,7 +37,8 @@ class StaticScan:
 
 def _even_spacing(n_positions: int, image_size: int) -> float:
     """Spacing at which neighbouring positions are as far apart as neighbouring turns or lines [px]."""
-    return max(image_size / n_positions**0.5, DEFAULT_SPACING)
+    result: float = max(image_size / n_positions**0.5, DEFAULT_SPACING)
+    return result
 
 
 def wide_spiral(n_positions: int, image_size: int) -> NDArray[np.float32]:

@@ -5,6 +5,8 @@ The functions mean the same as those of ``adaptive_scan.scans.geometry`` and ``a
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -47,6 +49,25 @@ def path(headings: Tensor, geometry: ScanGeometry, spacings: Tensor | None = Non
     starts = torch.cumsum(moves, dim=1)
     offsets = torch.arange(geometry.n_positions, device=headings.device, dtype=dtype)[:, None]
     return (starts[:, :, None] + offsets * steps[:, :, None]).to(headings.dtype)
+
+
+def action_from_spacing(spacing: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Action component that chooses a spacing where there is no reference.
+
+    Args:
+        spacing: Spacings [px], any shape.
+        bounds: Lowest and highest spacing [px]; a spacing outside gets the component of the nearer bound.
+
+    Returns:
+        Components in [-1, 1], the dtype and shape of ``spacing``.
+
+    Example:
+        >>> action_from_spacing(torch.tensor([1.0, 2.0, 4.0]), (1.0, 4.0)).tolist()
+        [-1.0, 0.0, 1.0]
+    """
+    low, high = bounds
+    component = 2.0 * torch.log(spacing / low) / math.log(high / low) - 1.0
+    return component.clamp(-1, 1)
 
 
 def sample(crops: Tensor, positions: Tensor) -> Tensor:

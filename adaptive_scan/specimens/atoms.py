@@ -88,7 +88,8 @@ def line_integrals(model: AtomModel) -> np.ndarray:
     """
     angle = np.pi / (2.0 * model.exponents)
     shares = np.stack([np.full_like(angle, np.sqrt(np.pi / 2.0)), np.ones_like(angle), angle / np.sin(angle)], axis=1)
-    return model.radii * (model.heights * shares).sum(axis=1)
+    result: np.ndarray = model.radii * (model.heights * shares).sum(axis=1)
+    return result
 
 
 def random_atom_model(
@@ -146,7 +147,10 @@ def profile(model: AtomModel, species: int, distances: ArrayLike) -> np.ndarray:
     h1, h2, h3 = model.heights[species]
     # Beyond a few radii the power overflows to infinity, and its share is the 0 that it should be.
     with np.errstate(over="ignore"):
-        return h1 * np.exp(-0.5 * x**2) + h2 * np.exp(-x) + h3 / (1.0 + x ** (2.0 * model.exponents[species]))
+        result: np.ndarray = (
+            h1 * np.exp(-0.5 * x**2) + h2 * np.exp(-x) + h3 / (1.0 + x ** (2.0 * model.exponents[species]))
+        )
+        return result
 
 
 def reaches(model: AtomModel) -> np.ndarray:
@@ -164,7 +168,8 @@ def reaches(model: AtomModel) -> np.ndarray:
         5.12
     """
     shares = model.heights[:, 1] / (_FAINTEST * model.heights.sum(axis=1))
-    return model.radii * np.maximum(np.log(np.maximum(shares, 1.0)), 3.2)
+    result: np.ndarray = model.radii * np.maximum(np.log(np.maximum(shares, 1.0)), 3.2)
+    return result
 
 
 @numba.njit(cache=True, fastmath=True)

@@ -34,7 +34,8 @@ def inverted(picture: np.ndarray) -> np.ndarray:
         >>> inverted(np.array([1.0, 3.0])).tolist()
         [2.0, 0.0]
     """
-    return picture.max() - picture
+    result: np.ndarray = picture.max() - picture
+    return result
 
 
 def with_power(picture: np.ndarray, power: float) -> np.ndarray:
@@ -44,7 +45,8 @@ def with_power(picture: np.ndarray, power: float) -> np.ndarray:
         >>> with_power(np.array([-4.0, 9.0]), 0.5).tolist()
         [2.0, 3.0]
     """
-    return np.abs(picture) ** power
+    result: np.ndarray = np.abs(picture) ** power
+    return result
 
 
 def random_background(
@@ -73,11 +75,13 @@ def random_background(
         down, across = np.float32(np.cos(angle)) * steps, np.float32(np.sin(angle)) * steps
         lowest = down.min() + across.min()
         span = down.max() + across.max() - lowest
-        return np.float32(height / span) * ((down - lowest)[:, None] + across)
+        result: np.ndarray = np.float32(height / span) * ((down - lowest)[:, None] + across)
+        return result
     row, column = rng.uniform(0.0, size - 1.0, 2)
     width = rng.uniform(*settings.widths) * size
     down, across = (np.exp(-0.5 * ((steps - centre) / width) ** 2).astype(np.float32) for centre in (row, column))
-    return np.float32(height) * down[:, None] * across
+    result = np.float32(height) * down[:, None] * across
+    return result
 
 
 def limit_ratio(picture: np.ndarray, low: float = 0.01, high: float = 0.35) -> np.ndarray:
@@ -98,9 +102,11 @@ def limit_ratio(picture: np.ndarray, low: float = 0.01, high: float = 0.35) -> n
     """
     mean, deviation = float(picture.mean(dtype=np.float64)), float(picture.std(dtype=np.float64))
     if deviation > high * mean:
-        return picture + picture.dtype.type(deviation / high - mean)
+        result: np.ndarray = picture + picture.dtype.type(deviation / high - mean)
+        return result
     if deviation < low * mean:
-        return picture + picture.dtype.type(deviation / low - mean)
+        result = picture + picture.dtype.type(deviation / low - mean)
+        return result
     return picture
 
 

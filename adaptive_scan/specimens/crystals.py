@@ -324,7 +324,8 @@ def _gap(difference: np.ndarray, vectors: np.ndarray) -> float:
                     square += (u * vectors[0, axis] + v * vectors[1, axis] + w * vectors[2, axis]) ** 2
                 if square > 1e-10:
                     nearest = min(nearest, square)
-    return np.sqrt(nearest)
+    result: float = np.sqrt(nearest)
+    return result
 
 
 @numba.njit(cache=True)
@@ -411,7 +412,8 @@ def _completions(zone: tuple[int, int, int]) -> np.ndarray:
     small = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
     first, second = np.repeat(small, len(small), axis=0), np.tile(small, (len(small), 1))
     determinants = np.cross(first, second) @ np.array(zone)
-    return np.stack([first, second], axis=1)[np.abs(determinants) == 1]
+    result: np.ndarray = np.stack([first, second], axis=1)[np.abs(determinants) == 1]
+    return result
 
 
 def zone_cell(crystal: Crystal, zone: tuple[int, int, int]) -> Crystal:
@@ -511,7 +513,8 @@ def axes_of(turn: float, tilt: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
     about_height = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
     about_row = np.array([[1.0, 0.0, 0.0], [0.0, cr, -sr], [0.0, sr, cr]])
     about_column = np.array([[cc, 0.0, sc], [0.0, 1.0, 0.0], [-sc, 0.0, cc]])
-    return about_column @ about_row @ about_height
+    result: np.ndarray = about_column @ about_row @ about_height
+    return result
 
 
 @numba.njit(cache=True)
@@ -639,4 +642,5 @@ def shortest_translation(crystal: Crystal, *, least: float = 1.0) -> np.ndarray:
     steps = (shifts[:, None] + cells).reshape(-1, 3) @ crystal.vectors
     lengths = np.linalg.norm(steps, axis=1)
     lengths[np.hypot(steps[:, 0], steps[:, 1]) < least] = np.inf
-    return steps[np.argmin(np.round(lengths, 6) + 1e-6 * np.abs(steps[:, 2]))]
+    result: np.ndarray = steps[np.argmin(np.round(lengths, 6) + 1e-6 * np.abs(steps[:, 2]))]
+    return result

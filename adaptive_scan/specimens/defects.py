@@ -27,7 +27,8 @@ def signed_distances(positions: np.ndarray, point: np.ndarray, normal: np.ndarra
         >>> signed_distances(np.array([[3.0, 0.0, 0.0]]), np.array([1.0, 9.0, 9.0]), np.array([1.0, 0.0, 0.0])).tolist()
         [2.0]
     """
-    return (positions - point) @ normal
+    result: np.ndarray = (positions - point) @ normal
+    return result
 
 
 def faulted(positions: np.ndarray, point: np.ndarray, normal: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -47,7 +48,8 @@ def faulted(positions: np.ndarray, point: np.ndarray, normal: np.ndarray, shift:
         >>> faulted(np.array([[1.0, 0.0, 0.0], [3.0, 0.0, 0.0]]), 2 * row, row, np.array([0.0, 0.5, 0.0])).tolist()
         [[1.0, 0.0, 0.0], [3.0, 0.5, 0.0]]
     """
-    return positions + (signed_distances(positions, point, normal) > 0.0)[:, None] * shift
+    result: np.ndarray = positions + (signed_distances(positions, point, normal) > 0.0)[:, None] * shift
+    return result
 
 
 def dislocation_displacements(

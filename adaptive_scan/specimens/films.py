@@ -102,4 +102,5 @@ def amorphous_films(n_crops: int, crop_size: int, rng: np.random.Generator) -> n
     films = speckle
     films += waves
     films += np.float32(1.0)
-    return np.maximum(films, np.float32(0.0), out=films)
+    result: np.ndarray = np.maximum(films, np.float32(0.0), out=films)
+    return result

@@ -45,7 +45,8 @@ class Particles(NamedTuple):
 @numba.njit(cache=True)
 def _reduced_radius(u: float, v: float, n_facets: int, facets: np.ndarray, normals: np.ndarray) -> float:
     if n_facets == 0:
-        return np.sqrt(u * u + v * v)
+        result: float = np.sqrt(u * u + v * v)
+        return result
     rho = 0.0
     for facet in range(n_facets):
         rho = max(rho, (u * normals[facet, 0] + v * normals[facet, 1]) / facets[facet])
@@ -55,9 +56,11 @@ def _reduced_radius(u: float, v: float, n_facets: int, facets: np.ndarray, norma
 @numba.njit(cache=True)
 def _profile(rho: float, kind: int, edge: float) -> float:
     if kind == GAUSSIAN:
-        return np.exp(-2.0 * rho * rho)
+        result: float = np.exp(-2.0 * rho * rho)
+        return result
     if kind == SPHERE:
-        return np.sqrt(max(1.0 - rho * rho, 0.0))
+        result = np.sqrt(max(1.0 - rho * rho, 0.0))
+        return result
     return min(max((1.0 - rho) / edge + 0.5, 0.0), 1.0)
 
 

@@ -202,7 +202,8 @@ def randomly_oriented(crystal: Crystal, rng: np.random.Generator, *, n_zones: in
 
 def random_origin(scene: Scene, crystal: Crystal) -> np.ndarray:
     """A place for a corner of a crystal's cell, in the field and at any phase of the lattice, shape (3,) [Å]."""
-    return scene.rng.uniform(size=3) @ crystal.vectors + scene.place()
+    result: np.ndarray = scene.rng.uniform(size=3) @ crystal.vectors + scene.place()
+    return result
 
 
 def cover(scene: Scene, shape: HalfSpaces | None, part: int) -> None:

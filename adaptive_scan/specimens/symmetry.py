@@ -242,7 +242,8 @@ def centrings(operations: Operations) -> np.ndarray:
         [[0.5, 0.5, 0.5]]
     """
     pure = np.all(operations.rotations == np.eye(3, dtype=np.int64), axis=(1, 2))
-    return operations.translations[pure & operations.translations.any(axis=1)]
+    result: np.ndarray = operations.translations[pure & operations.translations.any(axis=1)]
+    return result
 
 
 def orbit(point: np.ndarray, operations: Operations, *, tolerance: float = 1e-6) -> np.ndarray:
@@ -269,4 +270,5 @@ def orbit(point: np.ndarray, operations: Operations, *, tolerance: float = 1e-6)
     differences = images[:, None] - images
     differences -= np.rint(differences)
     is_copy = np.tril(np.abs(differences).max(axis=2) < 4 * tolerance, k=-1).any(axis=1)
-    return np.maximum(images[~is_copy], 0.0)
+    result: np.ndarray = np.maximum(images[~is_copy], 0.0)
+    return result

@@ -17,7 +17,7 @@ from adaptive_scan.agents import (
     RecurrentTD3,
     make_memory,
 )
-from adaptive_scan.agents.memories import MemoryState
+from adaptive_scan.agents.memory import MemoryState
 from pomdp.tasks import Task
 
 ALGORITHMS: dict[str, type[RecurrentTD3]] = {"rdpg": RDPG, "td3": RecurrentTD3}

@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from adaptive_scan.commands.cli import parse_config
-from adaptive_scan.commands.errors import InputError, run_command
+from adaptive_scan.commands.cli import parse_options
+from adaptive_scan.commands.errors import run_command
+from adaptive_scan.commands.options import CommandOptions, check_positive
 from adaptive_scan.commands.run_folder import check_new, make_folder
-from adaptive_scan.commands.settings import check_positive
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import write_atomically, write_json
 from adaptive_scan.micrographs import MicrographCrops, MicrographDataset, area_downsample, fingerprint, normalise
 from adaptive_scan.report.comparison_figure import save_figure
@@ -45,8 +46,8 @@ _N_FOLDS = 5
 _N_REFERENCE_SPLITS = 20
 
 
-@dataclass(frozen=True)
-class RealismConfig:
+@dataclass(frozen=True, kw_only=True)
+class RealismConfig(CommandOptions):
     """What is compared, and where the report goes."""
 
     micrographs: Path
@@ -92,14 +93,14 @@ def parse_realism(arguments: list[str]) -> RealismConfig:
         arguments: Arguments of the command line.
 
     Raises:
-        InputError: If an option or a value is none.
+        SettingError: If an option or a value is none.
 
     Example:
         >>> parse_realism(["--micrographs", "a", "--out", "b", "--family", "grains"]).family
         ('grains',)
     """
     description = "Compare procedural crops with crops of real micrographs, by family."
-    return parse_config(RealismConfig, arguments, "compare_specimens", description)
+    return parse_options(RealismConfig, arguments, "compare_specimens", description)
 
 
 def real_crops(config: RealismConfig, dataset: MicrographDataset) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +114,7 @@ def real_crops(config: RealismConfig, dataset: MicrographDataset) -> tuple[np.nd
         Crops in [-1, 1], shape (N, S, S), and the group of each, shape (N,).
 
     Raises:
-        InputError: If fewer groups than the cross-validation of two halves needs have a picture that is large enough.
+        SettingError: If fewer groups than the cross-validation of two halves needs have a picture that is large enough.
     """
     groups = np.array(dataset.groups)
     large = np.zeros(len(dataset), bool)
@@ -124,7 +125,7 @@ def real_crops(config: RealismConfig, dataset: MicrographDataset) -> tuple[np.nd
         names = names[first if config.part == "first" else ~first]
     if len(names) < 2 * _N_FOLDS:
         side = config.crop_size * config.downsample
-        raise InputError(
+        raise SettingError(
             f"{config.micrographs}: got {len(names)} groups of micrographs with sides of {side} px; "
             f"expected at least {2 * _N_FOLDS}"
         )
@@ -170,7 +171,7 @@ def compare_specimens(config: RealismConfig) -> dict[str, Any]:
         What the JSON holds.
 
     Raises:
-        InputError: If the folder has something in it, or the micrographs are too few.
+        SettingError: If the folder has something in it, or the micrographs are too few.
         MicrographError: If they cannot be read.
     """
     check_new(config.out)
@@ -268,7 +269,7 @@ def compare_specimens_command(config: RealismConfig) -> None:
     """Compare, show the table, and say where the files are.
 
     Raises:
-        InputError: As :func:`compare_specimens`.
+        SettingError: As :func:`compare_specimens`.
     """
     report = compare_specimens(config)
     Console().print(Markdown(realism_table(report)))

@@ -20,12 +20,14 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from adaptive_scan.commands.cli import parse_config
-from adaptive_scan.commands.data import make_device, report_skipped, use_threads
-from adaptive_scan.commands.errors import InputError, run_command
+from adaptive_scan.commands.cli import parse_options
+from adaptive_scan.commands.crops import report_skipped
+from adaptive_scan.commands.errors import run_command
+from adaptive_scan.commands.networks import make_device, use_threads
+from adaptive_scan.commands.options import CommandOptions, check_not_negative, check_positive
 from adaptive_scan.commands.run_folder import check_new, make_run_folder
-from adaptive_scan.commands.settings import check_not_negative, check_positive
 from adaptive_scan.commands.terminal import note_unknown_training, print_whole
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import write_atomically, write_json
 from adaptive_scan.generators import load_generator
 from adaptive_scan.generators.completers import COMPLETERS, make_completer
@@ -43,8 +45,8 @@ REFERENCE = "bilinear"
 """The method that ratios refer to; it is always among those compared."""
 
 
-@dataclass(frozen=True)
-class SupersamplingConfig:
+@dataclass(frozen=True, kw_only=True)
+class SupersamplingConfig(CommandOptions):
     """What is compared, on which crops, and where the files go."""
 
     micrographs: Path
@@ -107,14 +109,14 @@ def parse_supersampling(arguments: list[str]) -> SupersamplingConfig:
         arguments: Arguments of the command line.
 
     Raises:
-        InputError: If an option or a value is none.
+        SettingError: If an option or a value is none.
 
     Example:
         >>> parse_supersampling(["--micrographs", "a", "--size", "256", "--strides", "4", "8"]).strides
         (4, 8)
     """
     description = "Compare methods that supersample uniform grids, on crops of a folder of micrographs."
-    return parse_config(SupersamplingConfig, arguments, "compare_supersampling", description)
+    return parse_options(SupersamplingConfig, arguments, "compare_supersampling", description)
 
 
 def compared_methods(config: SupersamplingConfig) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -124,7 +126,7 @@ def compared_methods(config: SupersamplingConfig) -> dict[str, Callable[[Tensor]
         config: Settings.
 
     Raises:
-        InputError: If a generator has the name of another method, or crops of this size cannot go through it.
+        SettingError: If a generator has the name of another method, or crops of this size cannot go through it.
         GeneratorFileError: If a file holds no generator.
     """
     make = CellCompleter if config.alignment == "cells" else make_completer
@@ -133,11 +135,11 @@ def compared_methods(config: SupersamplingConfig) -> dict[str, Callable[[Tensor]
     device = make_device(config.device)
     for path in config.generator:
         if path.stem in methods:
-            raise InputError(f"generator: got the name {path.stem!r} twice; expected another file name than that")
+            raise SettingError(f"generator: got the name {path.stem!r} twice; expected another file name than that")
         network = load_generator(path, device)
         stride = getattr(network, "stride", 1)
         if config.size != "any" and config.size % stride:
-            raise InputError(f"size: got {config.size} px; expected a multiple of {stride} px for {path}")
+            raise SettingError(f"size: got {config.size} px; expected a multiple of {stride} px for {path}")
         methods[path.stem] = network
     return methods
 
@@ -217,7 +219,7 @@ def compare_supersampling(config: SupersamplingConfig) -> tuple[Path, dict[str, 
         The folder of the two files, what the JSON holds, and the scores.
 
     Raises:
-        InputError: If the folder has something in it, or generators do not go with the size.
+        SettingError: If the folder has something in it, or generators do not go with the size.
         FileContentError: If a file of micrographs or of a generator cannot be used.
     """
     check_new(config.out)
@@ -310,7 +312,7 @@ def compare_supersampling_command(config: SupersamplingConfig) -> None:
     """Compare, show the table, and say where the files are.
 
     Raises:
-        InputError: As :func:`compare_supersampling`.
+        SettingError: As :func:`compare_supersampling`.
         FileContentError: As there.
     """
     folder, report, scores = compare_supersampling(config)

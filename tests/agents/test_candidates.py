@@ -12,6 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from adaptive_scan.agents.candidates import CandidatePolicy, Candidates, Probe, first_of_the_best
 from adaptive_scan.envs import PartialScanEnv, PartialScanVecEnv, ScanBatch
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans import ScanGeometry, filling_path
 
 FIXED = ScanGeometry(16, 5, 4, 1.5)
@@ -218,7 +219,7 @@ def test_settings_out_of_range_are_refused():
         ({"reference_headings": np.zeros(6), "reference_spacings": np.full(6, 9.0)}, "got 9 to 9; expected 0.5 to 4"),
         ({"batch_size": 0}, "batch_size: got 0; expected at least 1"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(SettingError, match=message):
             Whim(FREE, **settings)
 
 

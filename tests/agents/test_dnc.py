@@ -8,7 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_scan.agents import DncMemory, dnc
+from adaptive_scan.agents import dnc
+from adaptive_scan.agents.dnc import DncMemory
+from adaptive_scan.errors import SettingError
 
 N_SEQUENCES, N_SLOTS, SLOT_SIZE, N_HEADS = 2, 5, 3, 2
 seeds = st.integers(0, 10_000)
@@ -313,5 +315,5 @@ def test_weights_and_gradients_stay_in_bounds_whatever_the_controller_asks(seed,
 @pytest.mark.parametrize("size", ["hidden_size", "n_layers", "n_read_heads", "n_slots", "slot_size"])
 def test_a_size_below_one_is_named(size):
     name = size.removeprefix("n_").removesuffix("_size").replace("_", " ")
-    with pytest.raises(ValueError, match=rf"memory sizes: got .*{name} 0.*; expected at least 1"):
+    with pytest.raises(SettingError, match=rf"memory sizes: got .*{name} 0.*; expected at least 1"):
         DncMemory(3, **{size: 0})

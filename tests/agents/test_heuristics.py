@@ -10,7 +10,9 @@ import torch
 from scipy.spatial.distance import cdist
 
 from adaptive_scan.agents.candidates import CandidatePolicy, Probe
-from adaptive_scan.agents.heuristics import CoverageGreedy, GradientFollowing, LookAheadOracle, VarianceGreedy
+from adaptive_scan.agents.heuristics import CoverageGreedy, GradientFollowing, VarianceGreedy
+from adaptive_scan.agents.oracle import LookAheadOracle
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import Contender, measure
 from adaptive_scan.generators import CompleterWithError, EnsembleCompleter, ErrorHead, make_completer
 from adaptive_scan.scans import ScanGeometry, filling_path, partial_scans
@@ -265,11 +267,11 @@ def test_scans_shown_nothing_still_choose(rng):
 
 
 def test_bad_settings_and_answers_are_refused(rng):
-    with pytest.raises(ValueError, match=r"exploration: got -1\.0; expected a finite number of at least 0"):
+    with pytest.raises(SettingError, match=r"exploration: got -1\.0; expected a finite number of at least 0"):
         GradientFollowing(FREE, exploration=-1.0)
-    with pytest.raises(ValueError, match="exploration: got inf"):
+    with pytest.raises(SettingError, match="exploration: got inf"):
         VarianceGreedy(ensemble(), FREE, exploration=math.inf)
-    with pytest.raises(ValueError, match="completer: got 'magic'; expected one of"):
+    with pytest.raises(SettingError, match="completer: got 'magic'; expected one of"):
         GradientFollowing(FREE, "magic")
     with pytest.raises(ValueError, match="got completions that are not finite; expected finite ones"):
         scanned(GradientFollowing(FREE, lambda scans: scans[:, :1] * math.nan), crops_of(FREE, 1, rng))

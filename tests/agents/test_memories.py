@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_scan.agents import MEMORIES, make_memory
+from adaptive_scan.errors import SettingError
 
 SIZES = {
     "lstm": {"hidden_size": 5},
@@ -137,5 +138,5 @@ def test_only_a_learned_initial_state_is_a_parameter(name):
     ],
 )
 def test_bad_settings_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         make_memory(*arguments)

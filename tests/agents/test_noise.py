@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adaptive_scan.agents import GaussianNoise, OrnsteinUhlenbeckNoise
+from adaptive_scan.errors import SettingError
 
 
 def test_variance_follows_the_closed_form():
@@ -51,7 +52,7 @@ def test_goes_on_from_its_state():
 
 
 def test_negative_sigma_is_refused():
-    with pytest.raises(ValueError, match="expected neither below 0"):
+    with pytest.raises(SettingError, match="expected neither below 0"):
         GaussianNoise(1, np.array([-0.1]))
 
 

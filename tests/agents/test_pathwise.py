@@ -14,6 +14,7 @@ from adaptive_scan.agents.pathwise import (
     pathwise_geometry,
     single_positions,
 )
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import Contender, measure
 from adaptive_scan.evaluation.contenders import instrument_seed
 from adaptive_scan.files import FileContentError
@@ -144,15 +145,15 @@ def test_files_that_hold_no_policy_are_refused(tmp_path: Path) -> None:
 def test_references_and_settings_that_do_not_fit_are_refused() -> None:
     geometry = ScanGeometry(24, 6, 1, spacing=(0.7, 9.0))
     corners = corners_of(geometry, *(torch.from_numpy(part) for part in filling_path(geometry))).float()
-    with pytest.raises(ValueError, match="expected finite corners"):
+    with pytest.raises(SettingError, match="expected finite corners"):
         PathwiseActor(corners[:-1], geometry)
-    with pytest.raises(ValueError, match="off the first segment"):
+    with pytest.raises(SettingError, match="off the first segment"):
         PathwiseActor(corners + 1.0, geometry)
-    with pytest.raises(ValueError, match="free spacing"):
+    with pytest.raises(SettingError, match="free spacing"):
         PathwiseActor(corners, ScanGeometry(24, 6, 1))
-    with pytest.raises(ValueError, match=r"largest_offset: got 0\.0"):
+    with pytest.raises(SettingError, match=r"largest_offset: got 0\.0"):
         PathwiseSettings(largest_offset=0.0)
-    with pytest.raises(ValueError, match="n_together: got 0"):
+    with pytest.raises(SettingError, match="n_together: got 0"):
         PathwiseSettings(n_together=0)
 
 
@@ -160,7 +161,7 @@ def test_the_geometry_of_single_positions_has_the_same_dose() -> None:
     found = pathwise_geometry(ScanGeometry(48, 10, 10))
     assert (found.n_positions_total, found.n_positions, found.image_size) == (100, 1, 48)
     assert found.spacing_bounds[1] == pytest.approx(3 * 4.8)
-    with pytest.raises(ValueError, match="divisor of the dose, 100"):
+    with pytest.raises(SettingError, match="divisor of 100, the positions"):
         pathwise_geometry(ScanGeometry(48, 10, 10), n_positions=3)
 
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from adaptive_scan.agents import CnnMemoryPolicy, MemoryPolicy, MultiInputMemoryPolicy
+from adaptive_scan.agents import MemoryPolicy
+from adaptive_scan.agents.policies import CnnMemoryPolicy, MultiInputMemoryPolicy
+from adaptive_scan.errors import SettingError
 
 DICT = spaces.Dict({"a": spaces.Box(-1, 1, (3,)), "b": spaces.Box(-1, 1, (1,))})
 ACTIONS = spaces.Box(np.array([-2.0, 1.0], np.float32), np.array([2.0, 5.0], np.float32))
@@ -154,7 +156,7 @@ def test_bad_use_is_named(rng):
         policy.predict({**seen, "a": np.zeros((2, 5))})
     with pytest.raises(ValueError, match=r"observation: got \['a'\]; expected a dict of \['a', 'b'\]"):
         policy.predict({"a": seen["a"]})
-    with pytest.raises(ValueError, match="activation: got 'step'; expected one of relu, tanh, elu, silu"):
+    with pytest.raises(SettingError, match="activation: got 'step'; expected one of relu, tanh, elu, silu"):
         make(activation="step")
-    with pytest.raises(ValueError, match="optimizer: got 'sgd'; expected one of adam, adamw, rmsprop"):
+    with pytest.raises(SettingError, match="optimizer: got 'sgd'; expected one of adam, adamw, rmsprop"):
         make(optimizer="sgd")

@@ -14,6 +14,7 @@ from adaptive_scan.agents.priorities import (
     episode_priorities,
     importance_weights,
 )
+from adaptive_scan.errors import SettingError
 
 POSITIVE = st.floats(1e-3, 1e3)
 
@@ -106,7 +107,7 @@ def test_bad_numbers_are_refused_and_change_nothing():
         priorities.update(np.array([0, 1]), np.array([3.0, np.nan]))
     assert priorities.values.tolist() == [1.0, 2.0]
     for name in ("exponent", "weight_exponent"):
-        with pytest.raises(ValueError, match=rf"{name}: got -0.5; expected at least 0"):
+        with pytest.raises(SettingError, match=rf"{name}: got -0.5; expected at least 0"):
             EpisodePriorities(1, **{"exponent": 1.0, "weight_exponent": 1.0, name: -0.5})
 
 

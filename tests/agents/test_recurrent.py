@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adaptive_scan.agents import RecurrentMemory
+from adaptive_scan.agents.recurrent import RecurrentMemory
+from adaptive_scan.errors import SettingError
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
@@ -27,7 +28,7 @@ def test_the_initial_state_is_zero_in_every_layer(kind, n_parts):
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(ValueError, match="memory kind: got 'rnn'; expected one of lstm, gru"):
+    with pytest.raises(SettingError, match="memory kind: got 'rnn'; expected one of lstm, gru"):
         RecurrentMemory("rnn", 3)
 
 
@@ -57,5 +58,5 @@ def test_a_long_dependency_keeps_more_of_what_was_first(kind):
 
 
 def test_a_dependency_of_one_step_is_refused():
-    with pytest.raises(ValueError, match="longest_dependency: got 1; expected at least 2 steps, or None"):
+    with pytest.raises(SettingError, match="longest_dependency: got 1; expected at least 2 steps, or None"):
         RecurrentMemory("lstm", 3, longest_dependency=1)

@@ -12,7 +12,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
 
-from adaptive_scan.agents import RDPG, EpisodeBatch, GaussianNoise, OrnsteinUhlenbeckNoise, RecurrentTD3
+from adaptive_scan.agents import RDPG, GaussianNoise, OrnsteinUhlenbeckNoise, RecurrentTD3
+from adaptive_scan.agents.replay import EpisodeBatch
+from adaptive_scan.errors import SettingError
 from adaptive_scan.trees import read_tree, write_tree
 
 
@@ -424,8 +426,8 @@ def test_sb3_s_own_noise_and_environment_ids_work():
 
 
 def test_bad_settings_are_named(cue_envs):
-    with pytest.raises(ValueError, match="max_episode_steps: got None"):
+    with pytest.raises(SettingError, match="max_episode_steps: got None"):
         make(cue_envs(), max_episode_steps=None)
     model = make(cue_envs(2), action_noise=GaussianNoise(3, np.array([0.1])))
-    with pytest.raises(ValueError, match="action_noise: got noise for 3 environments; expected 2"):
+    with pytest.raises(SettingError, match="action_noise: got noise for 3 environments; expected 2"):
         model.learn(10)

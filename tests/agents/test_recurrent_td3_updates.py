@@ -16,7 +16,8 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from adaptive_scan.agents import RDPG, EpisodeReplayBuffer, RecurrentTD3
-from adaptive_scan.agents.memories import MEMORIES, Memory
+from adaptive_scan.agents.memories import MEMORIES
+from adaptive_scan.agents.memory import Memory
 from adaptive_scan.agents.passes import PASSES
 from adaptive_scan.agents.policies import MemoryPolicy
 from adaptive_scan.agents.targets import masked_mean

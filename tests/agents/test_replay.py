@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from adaptive_scan.agents import EpisodeReplayBuffer, FieldSpec
+from adaptive_scan.agents import EpisodeReplayBuffer
+from adaptive_scan.agents.replay import FieldSpec
+from adaptive_scan.errors import SettingError
 
 ACTIONS = spaces.Box(-1, 1, (1,))
 
@@ -102,9 +104,9 @@ def test_bad_use_is_named():
     buffer = make(n_envs=1)
     with pytest.raises(ValueError, match="no whole episode yet"):
         buffer.sample(1)
-    with pytest.raises(ValueError, match="longer than max_episode_steps=4"):
+    with pytest.raises(SettingError, match="longer than max_episode_steps=4"):
         fill(buffer, [[5]])
-    with pytest.raises(ValueError, match="max_episode_steps: got 0"):
+    with pytest.raises(SettingError, match="max_episode_steps: got 0"):
         EpisodeReplayBuffer(8, spaces.Box(-1, 1, (1,)), ACTIONS, max_episode_steps=0)
 
 
@@ -308,7 +310,7 @@ def test_bad_settings_of_slices_and_priorities_are_named():
         ({"n_slice_steps": 3, "n_burn_in": 1, "priority_exponent": -1.0}, "priority_exponent: got -1.0"),
         ({"n_slice_steps": 3, "n_burn_in": 1, "priority_mix": 1.5}, "priority_mix: got 1.5; expected 0 to 1"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(SettingError, match=message):
             make_sliced(**settings)
 
 

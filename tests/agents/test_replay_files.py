@@ -11,7 +11,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from adaptive_scan.agents import EpisodeReplayBuffer, FieldSpec, ReplayFileError
+from adaptive_scan.agents import EpisodeReplayBuffer
+from adaptive_scan.agents.replay import FieldSpec
+from adaptive_scan.agents.replay_files import ReplayFileError
 from adaptive_scan.trees import write_tree
 
 SPACE = spaces.Dict({"picture": spaces.Box(0, 255, (2, 2), np.uint8), "place": spaces.Box(-1, 1, (3,))})

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from adaptive_scan.agents import RDPG, CoTraining, OrnsteinUhlenbeckNoise, ScanRDPG
 from adaptive_scan.envs import DwellControl, PartialScanVecEnv, ScanBatch
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import blur_targets, completion_loss, draw_positions, make_generator
 from adaptive_scan.micrographs import ArrayCrops
 from adaptive_scan.scans import ScanGeometry, coverage, partial_scans, polygonal_spiral, sample
@@ -355,13 +356,13 @@ def test_its_policy_file_is_rdpg_s_and_it_goes_on_with_its_generator(tmp_path):
 
 
 def test_bad_settings_are_named(tmp_path):
-    with pytest.raises(ValueError, match="expected completer=None"):
+    with pytest.raises(SettingError, match="expected completer=None"):
         make_agent(envs=make_envs(completer="nearest"))
-    with pytest.raises(ValueError, match="env: got one with free dwell times; expected dwell=None"):
+    with pytest.raises(SettingError, match="env: got one with free dwell times; expected dwell=None"):
         make_agent(envs=make_envs(dwell=DwellControl(1e-6, 4e-6, 1e-3)))
-    with pytest.raises(ValueError, match="got a VecNormalize"):
+    with pytest.raises(SettingError, match="got a VecNormalize"):
         make_agent(envs=VecNormalize(make_envs()))
-    with pytest.raises(ValueError, match="reward: got 'relative' and no reference_headings"):
+    with pytest.raises(SettingError, match="reward: got 'relative' and no reference_headings"):
         ScanRDPG(
             "MultiInputMemoryPolicy",
             make_envs(),
@@ -369,15 +370,15 @@ def test_bad_settings_are_named(tmp_path):
             generator_optimizer=None,
             generator_learning_rate=None,
         )
-    with pytest.raises(ValueError, match="reward: got 'ratio'; expected one of absolute, relative, log-ratio"):
+    with pytest.raises(SettingError, match="reward: got 'ratio'; expected one of absolute, relative, log-ratio"):
         CoTraining(reward="ratio")
-    with pytest.raises(ValueError, match="complete: got 'oldest'; expected one of replayed, newest"):
+    with pytest.raises(SettingError, match="complete: got 'oldest'; expected one of replayed, newest"):
         CoTraining(complete="oldest")
-    with pytest.raises(ValueError, match="replay_buffer_class, replay_buffer_kwargs: got some; expected none"):
+    with pytest.raises(SettingError, match="replay_buffer_class, replay_buffer_kwargs: got some; expected none"):
         make_agent(replay_buffer_kwargs={"n_slice_steps": 2})
     with pytest.raises(ValueError, match="trial: got None when the agent was made"):
         make_agent().try_actor()
-    with pytest.raises(ValueError, match=r"env: got None; expected scans to go on with"):
+    with pytest.raises(SettingError, match=r"env: got None; expected scans to go on with"):
         ScanRDPG.load(tmp_path / "policy.zip")
 
 
@@ -399,7 +400,7 @@ def test_a_scan_equal_to_its_reference_scores_nothing_under_any_symmetry(reward,
 
 def test_relative_rewards_refuse_batch_normalisation():
     generator = make_generator("residual", seed=0)
-    with pytest.raises(ValueError, match="reward: got 'log-ratio' for a generator with batch normalisation"):
+    with pytest.raises(SettingError, match="reward: got 'log-ratio' for a generator with batch normalisation"):
         ScanRDPG(
             "MultiInputMemoryPolicy",
             make_envs(),

@@ -32,6 +32,7 @@ from stable_baselines3.common.vec_env import (
 from torch import nn
 
 from adaptive_scan.agents import RDPG, GaussianNoise, MemoryPolicy, OrnsteinUhlenbeckNoise, RecurrentTD3
+from adaptive_scan.errors import SettingError
 from adaptive_scan.trees import read_tree, write_tree
 
 
@@ -818,7 +819,7 @@ def test_a_model_of_two_environments_goes_on_with_any_number(n_envs, tmp_path):
     ],
 )
 def test_numbers_out_of_range_are_named(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         make(drift_envs(), **settings)
 
 
@@ -833,7 +834,7 @@ def test_actions_that_cannot_be_learned_are_refused(actions, message):
     class OtherActions(DriftEnv):
         action_space = actions
 
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         make(DummyVecEnv([OtherActions]))
 
 
@@ -852,7 +853,7 @@ def test_states_that_predict_did_not_return_are_refused():
 
 
 def test_the_policy_for_dicts_is_for_dicts():
-    with pytest.raises(ValueError, match=r"got MultiInputMemoryPolicy for Box.*; expected MlpMemoryPolicy"):
+    with pytest.raises(SettingError, match=r"got MultiInputMemoryPolicy for Box.*; expected MlpMemoryPolicy"):
         make(drift_envs(), policy="MultiInputMemoryPolicy")
 
 
@@ -870,7 +871,7 @@ def test_other_networks_than_the_file_s_are_refused_at_loading(tmp_path):
     model.save(tmp_path / "model")
     same = RDPG.load(tmp_path / "model", device="cpu", policy_kwargs=model.policy_kwargs)
     assert_same_weights(model, same)
-    with pytest.raises(ValueError, match=r"policy_kwargs: got .*'elu'.*; expected those of the file"):
+    with pytest.raises(SettingError, match=r"policy_kwargs: got .*'elu'.*; expected those of the file"):
         RDPG.load(tmp_path / "model", device="cpu", policy_kwargs={**model.policy_kwargs, "activation": "elu"})
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from adaptive_scan.agents import StaticScanPolicy
 from adaptive_scan.envs import PartialScanEnv, PartialScanVectorEnv
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import Contender, measure
 from adaptive_scan.scans import PRESETS, ScanGeometry, archimedean_spiral, polygonal_spiral, sample
 
@@ -85,15 +86,15 @@ def test_batch_of_environments_and_comparison_follow_the_path(rng):
 
 def test_other_paths_are_refused():
     headings = polygonal_spiral(SMALL)
-    with pytest.raises(ValueError, match=r"headings of shape \(3,\); expected \(5,\)"):
+    with pytest.raises(SettingError, match=r"headings of shape \(3,\); expected \(5,\)"):
         StaticScanPolicy(headings[:3], SMALL)
-    with pytest.raises(ValueError, match=r"first heading 1\.0854 rad; expected the geometry's, 0\.785398 rad"):
+    with pytest.raises(SettingError, match=r"first heading 1\.0854 rad; expected the geometry's, 0\.785398 rad"):
         StaticScanPolicy(headings + 0.3, SMALL)
-    with pytest.raises(ValueError, match=r"positions of shape \(7, 2\); expected \(5, 4, 2\) or \(20, 2\)"):
+    with pytest.raises(SettingError, match=r"positions of shape \(7, 2\); expected \(5, 4, 2\) or \(20, 2\)"):
         StaticScanPolicy(np.zeros((7, 2)), SMALL)
-    with pytest.raises(ValueError, match="px off such a path"):
+    with pytest.raises(SettingError, match="px off such a path"):
         StaticScanPolicy(archimedean_spiral(SMALL.n_positions_total, SMALL.image_size), SMALL)
-    with pytest.raises(ValueError, match="px off such a path"):
+    with pytest.raises(SettingError, match="px off such a path"):
         StaticScanPolicy(SMALL.path(headings[None])[0] + 1.0, SMALL)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(SettingError, match="not finite"):
         StaticScanPolicy(np.full(5, np.nan), SMALL)

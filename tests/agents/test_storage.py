@@ -26,23 +26,24 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from adaptive_scan.agents import (
     RDPG,
     EpisodeReplayBuffer,
-    FieldSpec,
     GaussianNoise,
     MemoryPolicy,
     ModelFileError,
-    MultiInputMemoryPolicy,
     OrnsteinUhlenbeckNoise,
     RecurrentTD3,
     storage,
 )
 from adaptive_scan.agents.plain_data import (
+    arguments_from_json,
+    arguments_to_json,
     noise_from_json,
     noise_to_json,
-    settings_from_json,
-    settings_to_json,
     space_from_json,
     space_to_json,
 )
+from adaptive_scan.agents.policies import MultiInputMemoryPolicy
+from adaptive_scan.agents.replay import FieldSpec
+from adaptive_scan.errors import SettingError
 from adaptive_scan.trees import TreeFileError, read_tree, tree_from_bytes, tree_to_bytes, write_tree
 
 VERSION_1 = Path(__file__).parent / "data" / "model_version_1.zip"
@@ -520,14 +521,14 @@ def test_what_is_no_plain_data_is_passed_again(cue_envs, tmp_path):
         RDPG.load(tmp_path / "model")
     with pytest.raises(ModelFileError, match=r"the policy 'int'; expected one of .*, or a subclass"):
         RDPG.load(tmp_path / "model", policy=3)
-    with pytest.raises(ValueError, match="policy_kwargs: could not be written with the model"):
+    with pytest.raises(SettingError, match="policy_kwargs: could not be written with the model"):
         RDPG.load(tmp_path / "model", policy=Policy)
     loaded = RDPG.load(tmp_path / "model", policy=Policy, device="cpu", **settings)
     assert isinstance(loaded.policy, Policy)
     assert_same_policy(model, loaded)
     for name in learning:
         given = {key: value for key, value in learning.items() if key != name}
-        with pytest.raises(ValueError, match=f"{name}: could not be written with the model"):
+        with pytest.raises(SettingError, match=f"{name}: could not be written with the model"):
             RDPG.load(tmp_path / "model", cue_envs(), policy=Policy, **given, **settings)
     goes_on = RDPG.load(tmp_path / "model", cue_envs(), policy=Policy, device="cpu", **learning, **settings)
     assert goes_on.lr_schedule(0.25) == 0.25
@@ -559,13 +560,13 @@ def test_only_known_classes_have_a_name_in_a_file():
         """Not Stable-Baselines3's."""
 
     settings = {"own": FlattenExtractor, "theirs": [CombinedExtractor], "array": np.ones(2), "rate": np.inf}
-    written, left_out = settings_to_json(settings)
+    written, left_out = arguments_to_json(settings)
     assert left_out == ["own", "array"]
-    read = settings_from_json(json.loads(json.dumps(written, allow_nan=False)))
+    read = arguments_from_json(json.loads(json.dumps(written, allow_nan=False)))
     assert read == {"own": None, "theirs": [CombinedExtractor], "array": None, "rate": np.inf}
     for changed in ({"__class__": "Popen"}, {"__instance__": ["EpisodeReplayBuffer", 1]}, {"__tensor__": "0"}):
         with pytest.raises(KeyError):
-            settings_from_json({"own": changed})
+            arguments_from_json({"own": changed})
 
 
 # Noise
@@ -695,7 +696,7 @@ def test_policies_with_classes_of_one_s_own_ask_for_them(tmp_path):
     policy = MemoryPolicy(box, box, lambda _: 1e-3, features_extractor_class=Scaled, **kwargs)
     policy.save(tmp_path / "policy")
     message = "features_extractor_class: could not be written with the policy; expected it to be passed again"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         MemoryPolicy.load(tmp_path / "policy")
     loaded = MemoryPolicy.load(tmp_path / "policy", "cpu", features_extractor_class=Scaled)
     assert loaded.actor.encoder.features_extractor.scale == 3.0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import TD3
 
-from adaptive_scan.agents import actor_loss, critic_loss, masked_mean, n_step_targets
+from adaptive_scan.agents.targets import actor_loss, critic_loss, masked_mean, n_step_targets
 
 
 def slow_targets(rewards, values, length, terminated, gamma, n_steps):

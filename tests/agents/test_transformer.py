@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from adaptive_scan.agents import TransformerMemory
-from adaptive_scan.agents.transformer import rotate, rotations
+from adaptive_scan.agents.transformer import TransformerMemory, rotate, rotations
+from adaptive_scan.errors import SettingError
 
 TURNS = rotations(1001, 8, torch.zeros(()))
 
@@ -183,5 +183,5 @@ def test_training_and_evaluation_agree_for_want_of_dropout():
     ],
 )
 def test_bad_settings_are_named(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         TransformerMemory(3, **settings)

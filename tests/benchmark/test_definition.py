@@ -1,18 +1,15 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 
-from adaptive_scan.agents.path_learning import PATH_LEARNING, PathLearning
 from adaptive_scan.benchmark.definition import (
     Benchmark,
     BenchmarkFileError,
@@ -22,10 +19,8 @@ from adaptive_scan.benchmark.definition import (
     SplitSettings,
     check_comparable,
 )
-from adaptive_scan.benchmark.keyword_makers import KeywordMaker, resolve_scans
 from adaptive_scan.benchmark.presets import BENCHMARK_PRESETS, preset_benchmark
-from adaptive_scan.benchmark.scan_kinds import RASTER_MAKER, SCAN_KINDS, PathLearningSettings
-from adaptive_scan.evaluation.dense_raster import DENOISERS
+from adaptive_scan.benchmark.scan_kinds import SCAN_KINDS, find_kind
 from adaptive_scan.scans import ScanGeometry
 
 
@@ -160,7 +155,7 @@ def test_an_unknown_key_is_refused_by_name(tmp_path: Path, place: tuple[Any, ...
     with pytest.raises(BenchmarkFileError) as error:
         Benchmark.read(tmp_path / "b.json")
     message = str(error.value)
-    assert message.startswith(f"{tmp_path / 'b.json'}: got ")
+    assert message.startswith(f"{tmp_path / 'b.json'}: ")
     assert named in message
     assert "\n" not in message
 
@@ -184,7 +179,7 @@ def test_a_bad_value_is_named(tmp_path: Path, key: str, value: Any, message: str
     (tmp_path / "b.json").write_text(json.dumps(content))
     with pytest.raises(BenchmarkFileError) as error:
         Benchmark.read(tmp_path / "b.json")
-    assert str(error.value) == f"{tmp_path / 'b.json'}: got {message}"
+    assert str(error.value) == f"{tmp_path / 'b.json'}: {message}"
 
 
 def test_a_missing_key_is_named() -> None:
@@ -197,7 +192,7 @@ def test_a_missing_key_is_named() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{", "1"])
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "b.json").write_text(text)
-    with pytest.raises(BenchmarkFileError, match=r"b\.json: got "):
+    with pytest.raises(BenchmarkFileError, match=r"b\.json: .*got "):
         Benchmark.read(tmp_path / "b.json")
     with pytest.raises(BenchmarkFileError, match="No such file"):
         Benchmark.read(tmp_path / "none.json")
@@ -259,9 +254,8 @@ def test_presets_are_complete_and_their_settings_known(name: str) -> None:
     benchmark = preset_benchmark(name)
     assert Benchmark.from_dict(json.loads(json.dumps(benchmark.to_dict()))) == benchmark
     for scan in benchmark.scans:
-        maker = SCAN_KINDS.get(scan.kind)
-        if isinstance(maker, KeywordMaker):
-            maker.check(scan)
+        if scan.kind != "rdpg":
+            find_kind(scan, SCAN_KINDS)
     on_micrographs = preset_benchmark(name, micrographs="m", groups="g.csv")
     assert (on_micrographs.pictures.micrographs, on_micrographs.pictures.groups) == ("m", "g.csv")
 
@@ -269,39 +263,3 @@ def test_presets_are_complete_and_their_settings_known(name: str) -> None:
 def test_a_preset_has_the_coverages_of_its_names() -> None:
     for name, geometry in preset_benchmark("full").geometries.items():
         assert round(1.0 / geometry.nominal_coverage) == int(name.removeprefix("1/"))
-
-
-def test_every_default_of_the_makers_is_written_down() -> None:
-    full = preset_benchmark("full", acquisition="low-dose")
-    known = replace(full, scans=tuple(scan for scan in full.scans if scan.kind != "rdpg"), factorial=("pathwise",))
-    makers = {**SCAN_KINDS, "dense": RASTER_MAKER}
-    resolved = resolve_scans(known, makers)
-    for scan in resolved.scans:
-        maker = makers[scan.kind]
-        assert isinstance(maker, KeywordMaker)
-        if scan.kind != "control":
-            assert set(scan.settings) == set(maker.known or ())
-    settings = {scan.name: scan.settings for scan in resolved.scans}
-    assert settings["grid"] == {"family": "grid", "n_positions": None}
-    assert (settings["learned path"]["n_updates"], settings["pathwise"]["n_updates"]) == (
-        PATH_LEARNING.n_updates,
-        PathLearning().n_updates,
-    )
-    assert (settings["pathwise"]["n_together"], settings["pathwise"]["hidden_size"]) == (4, 64)
-    assert settings["coverage greedy"]["n_headings"] == 9  # around a reference
-    assert settings["coverage greedy"]["widest_turn"] == math.pi / 4
-    assert settings["pathwise, seeing late"]["n_segments"] == 1
-    assert settings["dense"]["methods"] == list(DENOISERS)
-    assert resolve_scans(resolved, makers) == resolved
-    assert Benchmark.from_dict(json.loads(json.dumps(resolved.to_dict()))) == resolved
-
-
-def test_settings_of_learning_are_those_of_its_dataclass() -> None:
-    fields = {field.name for field in dataclasses.fields(PathLearning)}
-    assert set(get_type_hints(PathLearningSettings)) == fields
-
-
-def test_numbers_are_written_in_one_way() -> None:
-    entries = [ScanEntry("a", "pathwise", {"largest_offset": value}) for value in (10, 10.0)]
-    first, second = (SCAN_KINDS["pathwise"].completed(entry).settings for entry in entries)
-    assert json.dumps(first) == json.dumps(second)

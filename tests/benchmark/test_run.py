@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from adaptive_scan.acquisition import make_instrument
+from adaptive_scan.benchmark import folder as folders
 from adaptive_scan.benchmark import run as running
-from adaptive_scan.benchmark import scores as scoring
-from adaptive_scan.benchmark.cells import Cell
 from adaptive_scan.benchmark.definition import (
     Benchmark,
     GeneratorPlan,
@@ -23,11 +22,12 @@ from adaptive_scan.benchmark.definition import (
     SplitSettings,
     benchmark_content,
 )
-from adaptive_scan.benchmark.folds import make_fold
+from adaptive_scan.benchmark.folder import OtherRunError, ResultsFileError, load_results
 from adaptive_scan.benchmark.networks import SameCrops
-from adaptive_scan.benchmark.pictures import open_pictures
-from adaptive_scan.benchmark.result_files import ResultsFileError, load_results
+from adaptive_scan.benchmark.pictures import make_fold, open_pictures
 from adaptive_scan.benchmark.run import complete_benchmark, run_benchmark
+from adaptive_scan.benchmark.scan_kinds import BenchmarkCell, ScanKind
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import Contender, compare_scans, loss, static_contenders
 from adaptive_scan.evaluation.contenders import VALIDATION
 from adaptive_scan.evaluation.results import METRIC_COLUMNS, SCHEMA, Results, pair, select
@@ -283,11 +283,8 @@ class Killed(BaseException):
 def test_a_killed_run_ends_with_the_same_bits(
     finished: tuple[Results, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    from adaptive_scan.benchmark import preparation as preparing
-
-    module = {"fine_tune": preparing, "best_static": running, "write_results": running}.get(place, scoring)
     n_left = {"make_rows": 4, "write_sums": 7, "adaptivity": 2}.get(place, 1)
-    inner = getattr(module, place)
+    inner = getattr(running, place)
 
     def failing(*arguments: Any, **settings: Any) -> Any:
         nonlocal n_left
@@ -303,7 +300,7 @@ def test_a_killed_run_ends_with_the_same_bits(
     for pattern in (made_later, "*.parquet", "results.json"):
         for file in folder.rglob(pattern.rpartition("/")[2]):
             file.unlink()
-    monkeypatch.setattr(module, place, failing)
+    monkeypatch.setattr(running, place, failing)
     with pytest.raises(Killed):
         run(BENCHMARK, folder)
     assert not (folder / "results.json").exists()
@@ -320,29 +317,29 @@ def test_two_runs_end_with_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_what_is_made_is_not_made_again(finished: tuple[Results, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from adaptive_scan.benchmark import preparation as preparing
-
     def refuse(*arguments: Any, **settings: Any) -> Any:
         raise AssertionError("expected nothing to be made again")
 
-    for module, name in ((preparing, "train_base"), (preparing, "fine_tune"), (scoring, "measure_all")):
-        monkeypatch.setattr(module, name, refuse)
-    for name in ("make_rows", "complete"):
-        monkeypatch.setattr(scoring, name, refuse)
+    for name in ("train_base", "fine_tune", "measure_all", "make_rows", "complete"):
+        monkeypatch.setattr(running, name, refuse)
     results = run(BENCHMARK, finished[1])
     assert results.rows.num_rows == finished[0].rows.num_rows
 
 
-def test_a_maker_sees_no_crop_that_is_tested(tmp_path: Path) -> None:
+def test_a_kind_sees_no_crop_that_is_tested(tmp_path: Path) -> None:
     seen: list[np.ndarray] = []
 
-    def make(cell: Cell, settings: Mapping[str, Any]) -> Contender:
-        rng = np.random.default_rng(0)
-        seen.extend((cell.train.take(cell.train.draw(200, rng)), cell.validation.crops))
-        return replace(static_contenders(["grid"])[0], name="ignored")
+    @dataclass(frozen=True)
+    class Grid(ScanKind):
+        any: int = 0
+
+        def make(self, cell: BenchmarkCell) -> Contender:
+            rng = np.random.default_rng(0)
+            seen.extend((cell.train.take(cell.train.draw(200, rng)), cell.validation.crops))
+            return replace(static_contenders(["grid"])[0], name="ignored")
 
     scans = (*SMALL.scans, ScanEntry("mine", "own kind", {"any": 1}))
-    results = run(replace(SMALL, scans=scans), tmp_path / "run", makers={"own kind": make})
+    results = run(replace(SMALL, scans=scans), tmp_path / "run", kinds={"own kind": Grid})
     assert "mine" in results.rows["scan"].to_pylist()
     _, bank = open_pictures(SMALL)
     tested = bank.cut(make_fold(bank.groups, 0, n_folds=3).test).crops
@@ -373,7 +370,7 @@ def test_a_dense_raster_keeps_to_the_limits_as_well(tmp_path: Path, monkeypatch:
         run(limited, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     # And again where it is made.
-    monkeypatch.setattr(running, "check_scans", lambda benchmark, makers: None)
+    monkeypatch.setattr(running, "check_scans", lambda benchmark, kinds: None)
     with pytest.raises(ValueError, match=f"^{said}"):
         run(limited, tmp_path / "run")
 
@@ -403,12 +400,13 @@ def test_electrons_are_an_upper_bound(tmp_path: Path) -> None:
 
 
 def test_a_scan_that_turns_out_not_to_compete_is_refused_in_the_factorial(tmp_path: Path) -> None:
-    def make(cell: Cell, settings: Mapping[str, Any]) -> Contender:
-        return replace(cell.find_contender("spiral"), role="control")
+    class Other(ScanKind):
+        def make(self, cell: BenchmarkCell) -> Contender:
+            return replace(cell.find_contender("spiral"), role="control")
 
     scans = (*SMALL.scans, ScanEntry("mine", "own kind"))
     with pytest.raises(ValueError, match="factorial: got 'mine', of the role 'control'; expected static and adaptive"):
-        run(replace(SMALL, scans=scans, factorial=("mine",)), tmp_path / "run", makers={"own kind": make})
+        run(replace(SMALL, scans=scans, factorial=("mine",)), tmp_path / "run", kinds={"own kind": Other})
     assert not list((tmp_path / "run").rglob("scans.npz"))
 
 
@@ -425,7 +423,7 @@ def test_kinds_of_commands_are_named_before_pictures_are_drawn(monkeypatch: pyte
     from adaptive_scan.benchmark.presets import preset_benchmark
 
     monkeypatch.setattr(running, "open_pictures", lambda benchmark: pytest.fail("expected no picture to be drawn"))
-    with pytest.raises(ValueError, match=r"got kind 'rdpg'; expected .* adaptive_scan\.commands\.compare\.MAKERS"):
+    with pytest.raises(ValueError, match=r"got kind 'rdpg'; expected .* adaptive_scan\.commands\.compare\.KINDS"):
         run(preset_benchmark("full"), tmp_path / "run")
 
 
@@ -503,7 +501,7 @@ def test_an_actor_starts_from_learned_paths_only(tmp_path: Path) -> None:
 
 def test_a_folder_of_another_benchmark_is_refused(tmp_path: Path) -> None:
     run(SMALL, tmp_path / "run")
-    with pytest.raises(ValueError, match=r"got a run of the identity .*; expected one of this benchmark"):
+    with pytest.raises(OtherRunError, match=r"got a run of the identity .*; expected one of this benchmark"):
         run(replace(SMALL, reference="again"), tmp_path / "run")
     run(replace(SMALL, name="another name", n_examples=3), tmp_path / "run")
     (tmp_path / "used").mkdir()
@@ -518,12 +516,12 @@ def test_a_folder_of_another_benchmark_is_refused(tmp_path: Path) -> None:
         ({"scans": (*SMALL.scans, ScanEntry("a", "nice"))}, "scan 'a': got kind 'nice'; expected one of static"),
         (
             {"scans": (*SMALL.scans, ScanEntry("a", "static", {"familly": "grid"}))},
-            "scan 'a': got the unknown setting 'familly'; expected some of family",
+            "scan 'a': got the unknown key 'familly'; expected some of family",
         ),
-        ({"scans": (*SMALL.scans, ScanEntry("a", "tuned"))}, "scan 'a': got no setting 'family'; expected it"),
+        ({"scans": (*SMALL.scans, ScanEntry("a", "tuned"))}, "scan 'a': got no key 'family'; expected it"),
         (
             {"scans": (*SMALL.scans, ScanEntry("a", "coverage_greedy", {"n_heads": 3}))},
-            "unknown setting 'n_heads'; expected some of n_headings",
+            "unknown key 'n_heads'; expected some of n_headings",
         ),
         ({"completers": ("some:thing",)}, "got 'some:thing' and nothing that makes it"),
         ({"pictures": PictureSettings(n_crops=2)}, r"got 2 group\(s\) of micrographs for 3 folds"),
@@ -532,7 +530,7 @@ def test_a_folder_of_another_benchmark_is_refused(tmp_path: Path) -> None:
 def test_what_cannot_be_run_is_refused_before_anything_is_made(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         run(replace(SMALL, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -548,13 +546,13 @@ def scans_with(*entries: ScanEntry) -> dict[str, Any]:
         ([ScanEntry("a", "static", {"n_positions": "2"})], "scan 'a': n_positions: got '2'; expected a whole number"),
         (
             [ScanEntry("a", "static", {"family": "filling_path", "n_positions": 3})],
-            "scan 'a' at '1/16': n_positions: got 3; expected a divisor of the dose, 16",
+            "scan 'a' at '1/16': n_positions: got 3; expected a divisor of 16, the positions of the scan",
         ),
         ([ScanEntry("a", "tuned", {"family": "grid"})], "scan 'a' at '1/16': family: got 'grid'; expected one of"),
         ([ScanEntry("a", "tuned", {"family": "raster", "n_most": 0})], "n_most: got 0; expected at least 1"),
         (
             [ScanEntry("a", "learned_path", {"n_updates": -1})],
-            "scan 'a' at '1/16': n_updates: got -1; expected 0 or more",
+            "scan 'a': n_updates: got -1; expected 0 or more",
         ),
         (
             [ScanEntry("a", "learned_path", {"n_updates": True})],
@@ -566,9 +564,9 @@ def scans_with(*entries: ScanEntry) -> dict[str, Any]:
         ),
         (
             [ScanEntry("a", "learned_path", {"n_positions": 5})],
-            "n_positions: got 5; expected a divisor of the dose, 16",
+            "n_positions: got 5; expected a divisor of 16, the positions of the scan",
         ),
-        ([ScanEntry("a", "pathwise", {"n_together": 0})], "scan 'a' at '1/16': n_together: got 0; expected at least 1"),
+        ([ScanEntry("a", "pathwise", {"n_together": 0})], "scan 'a': n_together: got 0; expected at least 1"),
         ([ScanEntry("a", "pathwise", {"of": "again"})], "got 'of' 'again'; expected a learned path"),
         (
             [ScanEntry("g", "coverage_greedy"), ScanEntry("a", "learned_path", {"of": "g"})],
@@ -609,7 +607,7 @@ def scans_with(*entries: ScanEntry) -> dict[str, Any]:
 def test_values_of_settings_are_refused_before_anything_is_made(
     tmp_path: Path, entries: list[ScanEntry], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message) as refused:
+    with pytest.raises(SettingError, match=message) as refused:
         run(replace(SMALL, **scans_with(*entries)), tmp_path / "run")
     assert "; expected " in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -623,22 +621,25 @@ def test_denoisers_are_known(tmp_path: Path) -> None:
 
 
 def test_defaults_count_in_the_identity_and_are_in_the_files(tmp_path: Path) -> None:
-    from adaptive_scan.benchmark.keyword_makers import KeywordMaker
+    @dataclass(frozen=True)
+    class Grid(ScanKind):
+        pitch: float = 2.0
 
-    def make(cell: Cell, *, pitch: float = 2) -> Contender:
-        return replace(static_contenders(["grid"])[0], name="ignored")
+        def make(self, cell: BenchmarkCell) -> Contender:
+            return replace(static_contenders(["grid"])[0], name="ignored")
 
-    def changed(cell: Cell, *, pitch: float = 4) -> Contender:
-        return make(cell, pitch=pitch)
+    @dataclass(frozen=True)
+    class Changed(Grid):
+        pitch: float = 4.0
 
     silent = replace(SMALL, scans=(*SMALL.scans, ScanEntry("mine", "own kind")))
-    results = run(silent, tmp_path / "run", makers={"own kind": KeywordMaker(make)})
+    results = run(silent, tmp_path / "run", kinds={"own kind": Grid})
     assert results.description["scans"][-1]["settings"] == {"pitch": 2}
     assert Benchmark.read(tmp_path / "run" / "benchmark.json").scans[-1].settings == {"pitch": 2}
     said = replace(SMALL, scans=(*SMALL.scans, ScanEntry("mine", "own kind", {"pitch": 2})))
-    assert run(said, tmp_path / "run", makers={"own kind": KeywordMaker(make)}).identity == results.identity
+    assert run(said, tmp_path / "run", kinds={"own kind": Grid}).identity == results.identity
     with pytest.raises(ValueError, match="got a run of the identity"):
-        run(silent, tmp_path / "run", makers={"own kind": KeywordMaker(changed)})
+        run(silent, tmp_path / "run", kinds={"own kind": Changed})
     content = benchmark_content(results.description)
     assert Benchmark.from_dict(content).identity == results.identity
 
@@ -659,19 +660,19 @@ def test_a_run_that_goes_on_with_something_else_says_so_and_keeps_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(running, "__version__", "0.0.1")
-        patch.setattr(running, "_hash_of_package", lambda: "1" * 64)
+        patch.setattr(folders, "__version__", "0.0.1")
+        patch.setattr(folders, "_hash_of_package", lambda: "1" * 64)
         run(SMALL, tmp_path / "run", made_with={"mine:flat": "a" * 64})
         run(SMALL, tmp_path / "run", made_with={"mine:flat": "a" * 64})
         assert capsys.readouterr().out == ""
-        patch.setattr(running, "__version__", "0.0.2")
+        patch.setattr(folders, "__version__", "0.0.2")
         run(SMALL, tmp_path / "run", made_with={"mine:flat": "b" * 64})
     assert capsys.readouterr().out == (
         "note: the run goes on with adaptive_scan 0.0.2 (before: 0.0.1), "
         "mine:flat bbbbbbbbbbbb (before: aaaaaaaaaaaa)\n"
     )
     found = run(SMALL, tmp_path / "run").description["versions"]
-    assert [each["adaptive_scan"] for each in found] == ["0.0.1", "0.0.2", running.__version__]
+    assert [each["adaptive_scan"] for each in found] == ["0.0.1", "0.0.2", folders.__version__]
     assert [each.get("mine:flat", "none")[0] for each in found] == ["a", "b", "n"]
     assert "mine:flat none (before: bbbbbbbbbbbb)" in capsys.readouterr().out
 

@@ -116,8 +116,8 @@ def results() -> Callable[[Path], dict[str, bytes]]:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on procedural crops that nothing interrupted; not to be changed."""
-    from adaptive_scan.commands.cli import parse_training
-    from adaptive_scan.commands.train import train_rdpg
+    from adaptive_scan.commands.settings import parse_training
+    from adaptive_scan.commands.train import train as train_rdpg
 
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("runs") / "finished"
@@ -128,8 +128,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished_on_micrographs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The folder of a run on five micrographs, and that of the micrographs; not to be changed."""
-    from adaptive_scan.commands.cli import parse_training
-    from adaptive_scan.commands.train import train_rdpg
+    from adaptive_scan.commands.settings import parse_training
+    from adaptive_scan.commands.train import train as train_rdpg
 
     torch.set_num_threads(1)
     place = tmp_path_factory.mktemp("measured")

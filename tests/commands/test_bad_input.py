@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from adaptive_scan.commands.run_folder import read_json
+from adaptive_scan.errors import SettingError
 
 
 def corrupted(folder: Path) -> None:
@@ -220,3 +221,27 @@ def test_training_that_diverges_says_so(
     monkeypatch.setattr("adaptive_scan.agents.ScanRDPG.batch_rewards", diverge)
     assert train(*tiny_run, "--out", tmp_path / "run") == 1
     assert "losses are not finite" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("place", ["adaptive_scan.agents.ScanRDPG._setup_learn", "adaptive_scan.commands.train.Keeper"])
+def test_what_fails_in_the_first_moments_of_training_is_told(
+    place: str, train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_run: tuple[str, ...]
+) -> None:
+    def fail(*arguments: object, **settings: object) -> None:
+        raise MemoryError("Unable to allocate 64. PiB")
+
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(MemoryError, match="64"):
+        train(*tiny_run, "--out", tmp_path / "run")
+
+
+def test_a_misuse_inside_training_keeps_its_traceback_whatever_it_says(
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_run: tuple[str, ...]
+) -> None:
+    def broken(*arguments: object, **settings: object) -> None:
+        raise ValueError("scans: got (4, 2); expected (4, 3)")
+
+    monkeypatch.setattr("adaptive_scan.commands.agent.ScanRDPG", broken)
+    with pytest.raises(ValueError, match="scans: got") as raised:
+        train(*tiny_run, "--out", tmp_path / "run")
+    assert not isinstance(raised.value, SettingError)

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from adaptive_scan.commands import calibrate_generator_main
-from adaptive_scan.commands import data as building
+from adaptive_scan.commands import crops as crops_module
 from adaptive_scan.commands.calibrate import ScanKind, calibration_table, halves, load_generator_run
-from adaptive_scan.commands.errors import InputError
 from adaptive_scan.commands.run_folder import read_json
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import GeneratorFileError, UNetGenerator, load_generator
 from adaptive_scan.generators.uncertainty import completer_fingerprint, load_error_head
 from adaptive_scan.scans import ScanGeometry, coverage
@@ -117,12 +117,12 @@ def test_held_out_crops_of_one_group_cannot_be_halved(
     complaint: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def of_one_group(config: building.DataConfig) -> building.TestCrops:
+    def of_one_group(config: crops_module.DataConfig) -> crops_module.TestCrops:
         test = procedural_test_crops(config)
         return dataclasses.replace(test, groups=["one"] * len(test.groups))
 
-    procedural_test_crops = building.procedural_test_crops
-    monkeypatch.setattr(building, "procedural_test_crops", of_one_group)
+    procedural_test_crops = crops_module.procedural_test_crops
+    monkeypatch.setattr(crops_module, "procedural_test_crops", of_one_group)
     assert calibrate("--run", finished_run, "--out", tmp_path / "made", *FEW) == 2
     assert complaint().startswith("error: run: got held-out crops of one group, 'one'; expected at least two groups")
     assert not (tmp_path / "made").exists()
@@ -164,12 +164,12 @@ def test_bad_requests_end_in_one_line(
 def test_a_run_without_a_generator_is_refused(finished_run: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((finished_run / "config.json").read_bytes())
     (tmp_path / "manifest.json").write_bytes((finished_run / "manifest.json").read_bytes())
-    with pytest.raises(InputError, match=r"got no policy\.zip yet; expected a run that has reached its first"):
+    with pytest.raises(SettingError, match=r"got no policy\.zip yet; expected a run that has reached its first"):
         load_generator_run(tmp_path, torch.device("cpu"))
 
 
 def test_halves_share_no_group() -> None:
-    from adaptive_scan.commands.data import TestCrops as Crops
+    from adaptive_scan.commands.crops import TestCrops as Crops
 
     groups = [f"g{i % 5}" for i in range(20)]
     first, second = halves(Crops(np.zeros((20, 8, 8)), groups, groups, None), seed=0)

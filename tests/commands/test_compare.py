@@ -10,19 +10,18 @@ import pytest
 
 from adaptive_scan import commands
 from adaptive_scan.benchmark.definition import (
-    DENSE,
     Benchmark,
     GeneratorPlan,
     PictureSettings,
     ScanEntry,
     SplitSettings,
 )
-from adaptive_scan.benchmark.keyword_makers import resolve_scans
-from adaptive_scan.benchmark.result_files import load_results
+from adaptive_scan.benchmark.folder import load_results
 from adaptive_scan.benchmark.run import complete_benchmark, run_benchmark
-from adaptive_scan.benchmark.scan_kinds import RASTER_MAKER, SCAN_KINDS
+from adaptive_scan.benchmark.scan_kinds import SCAN_KINDS, resolve_scans
 from adaptive_scan.commands import compare as benchmarking
-from adaptive_scan.commands.compare_settings import is_about_benchmarks, parse_benchmark
+from adaptive_scan.commands.command_options import BenchmarkConfig, ComparisonConfig, NewBenchmarkConfig, ReportConfig
+from adaptive_scan.commands.compare_forms import parse_compare
 from adaptive_scan.commands.errors import run_command
 from adaptive_scan.scans import ScanGeometry
 
@@ -41,7 +40,7 @@ IDENTITY = complete_benchmark(TINY)[0].identity
 
 def compare(*arguments: object) -> int:
     """``adaptive-scan compare`` where it is about benchmarks; returns the exit status."""
-    return run_command(lambda given: benchmarking.benchmark_command(parse_benchmark(given)), [*map(str, arguments)])
+    return run_command(lambda given: benchmarking.compare(parse_compare(given)), [*map(str, arguments)])
 
 
 @pytest.fixture
@@ -51,22 +50,19 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("arguments", "kind"),
     [
-        (["b.json"], True),
-        (["b.json", "--out", "a"], True),
-        (["--new", "b.json"], True),
-        (["--new=b.json"], True),
-        (["--report", "folder"], True),
-        (["--run", "runs/a"], False),
-        (["--run", "runs/a.json"], False),
-        (["--out", "a", "b.json"], True),
-        (["nope"], True),
-        (["b.json", "--run=runs/a"], False),
+        (["b.json"], BenchmarkConfig),
+        (["b.json", "--out", "a"], BenchmarkConfig),
+        (["--new", "b.json"], NewBenchmarkConfig),
+        (["--new=b.json"], NewBenchmarkConfig),
+        (["--report", "folder"], ReportConfig),
+        (["--run", "runs/a"], ComparisonConfig),
+        (["--run=runs/a.json"], ComparisonConfig),
     ],
 )
-def test_what_is_about_benchmarks(arguments: list[str], expected: bool) -> None:
-    assert is_about_benchmarks(arguments) is expected
+def test_options_tell_the_form(arguments: list[str], kind: type) -> None:
+    assert type(parse_compare(arguments)) is kind
 
 
 def test_a_new_benchmark_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +114,7 @@ def test_a_benchmark_runs_to_its_report(file: Path, tmp_path: Path, capsys: pyte
 )
 def test_published_benchmarks_say_everything(path: Path) -> None:
     benchmark = Benchmark.read(path)
-    known = {**SCAN_KINDS, **benchmarking.MAKERS, DENSE: RASTER_MAKER}
+    known = {**SCAN_KINDS, **benchmarking.KINDS}
     assert resolve_scans(benchmark, known).to_dict() == benchmark.to_dict()
     assert benchmark.pictures.micrographs is None or len(benchmark.pictures.fingerprint or "") == 64
 
@@ -166,7 +162,7 @@ def test_an_unknown_key_is_one_line(file: Path, complaint: Callable[[], str]) ->
     content["generator"]["n_layers"] = 3
     file.write_text(json.dumps(content))
     assert compare(file) == 2
-    assert complaint().startswith(f"error: {file}: got unknown key 'generator.n_layers'; expected some of kind, ")
+    assert complaint().startswith(f"error: {file}: got the unknown key 'generator.n_layers'; expected some of kind, ")
 
 
 @pytest.mark.parametrize(
@@ -192,12 +188,12 @@ def test_a_folder_of_another_benchmark_is_refused(file: Path, tmp_path: Path, co
 def test_ctrl_c_says_how_to_go_on(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from adaptive_scan.benchmark import scores as scoring
+    from adaptive_scan.benchmark import run as running
 
     def interrupt(*arguments: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scoring, "make_rows", interrupt)
+    monkeypatch.setattr(running, "make_rows", interrupt)
     out = tmp_path / "out"
     assert compare(file, "--out", out, "--device", "cpu") == 130
     last = capsys.readouterr().err.splitlines()[-1]
@@ -229,7 +225,7 @@ def test_ones_own_policy_and_completer(file: Path, tmp_path: Path, monkeypatch: 
     (tmp_path / "own_things.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(benchmarking, "report_results", lambda results, folder: None)
-    given = ("--policy", "own_things:Straight", "--completer", "own_things:flat")
+    given = ("--policies", "own_things:Straight", "--completers", "own_things:flat")
     assert compare(file, "--out", tmp_path / "out", "--device", "cpu", *given) == 0
     results = load_results(tmp_path / "out")
     assert results.identity != IDENTITY
@@ -297,7 +293,7 @@ def test_a_policy_is_tried_before_anything_is_made(
     (tmp_path / "failing_things.py").write_text(FAILING)
     monkeypatch.chdir(tmp_path)
     name = f"failing_things:{factory}"
-    assert compare(file, "--out", tmp_path / "out", "--device", "cpu", "--policy", name) == 2
+    assert compare(file, "--out", tmp_path / "out", "--device", "cpu", "--policies", name) == 2
     assert complaint().startswith(f"error: scan {factory!r} at '1/16': {said}")
     assert not (tmp_path / "out").exists()
 
@@ -307,7 +303,7 @@ def test_a_policy_that_fails_later_is_named(
 ) -> None:
     (tmp_path / "failing_things.py").write_text(FAILING)
     monkeypatch.chdir(tmp_path)
-    given = ("--out", tmp_path / "out", "--device", "cpu", "--policy", "failing_things:Later")
+    given = ("--out", tmp_path / "out", "--device", "cpu", "--policies", "failing_things:Later")
     assert compare(file, *given) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("error: policy 'failing_things:Later': got OSError (too many; failing_things.py, line ")
@@ -321,7 +317,7 @@ def test_a_plugin_that_changed_is_noted(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(benchmarking, "report_results", lambda results, folder: None)
     factories = ("changing_things:Straight", "changing_things:flat")
-    given = ("--device", "cpu", "--policy", factories[0], "--completer", factories[1], "--out", tmp_path / "out")
+    given = ("--device", "cpu", "--policies", factories[0], "--completers", factories[1], "--out", tmp_path / "out")
     assert compare(file, *given) == 0
     assert "note: " not in capsys.readouterr().out
     before = hashlib.sha256(source.read_bytes()).hexdigest()
@@ -353,10 +349,10 @@ def test_an_own_policy_beside_a_run_needs_another_folder(
     (tmp_path / "own_things.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     complete_benchmark(TINY)[0].write(tmp_path / "runs" / "tiny" / "benchmark.json")
-    assert compare(file, "--device", "cpu", "--policy", "own_things:Straight") == 2
+    assert compare(file, "--device", "cpu", "--policies", "own_things:Straight") == 2
     said = complaint()
     assert "got a run of the identity" in said
-    assert said.endswith("or a new folder; give another --out: --policy made it another benchmark")
+    assert said.endswith("or a new folder; give another --out: --policies made it another benchmark")
 
 
 @pytest.mark.parametrize("value", ["grit", 3])
@@ -394,7 +390,7 @@ def test_help_shows_every_form(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     said = capsys.readouterr().out
     for form in ("BENCHMARK.json [OPTIONS]", "--new FILE [OPTIONS]", "--report FOLDER", "--run FOLDER [OPTIONS]"):
         assert f"adaptive-scan compare {form}" in said
-    for option in ("--only-seeds", "--policy", "--preset", "--acquisition", "--report", "--run", "--scans"):
+    for option in ("--only-seeds", "--policies", "--preset", "--acquisition", "--report", "--run", "--scans"):
         assert any(line.strip("│| ").startswith(option) for line in said.splitlines())
     plain = " ".join(said.replace("│", "").split())
     assert "each seed once for the preparation, and once more for the comparison" in plain
@@ -434,18 +430,18 @@ def test_the_last_process_writes_the_report(
 
 
 def test_an_own_policy_needs_another_name(file: Path, tmp_path: Path, complaint: Callable[[], str]) -> None:
-    assert compare(file, "--out", tmp_path / "out", "--device", "cpu", "--policy", "some:grid") == 2
+    assert compare(file, "--out", tmp_path / "out", "--device", "cpu", "--policies", "some:grid") == 2
     assert complaint() == "error: scans: got 'grid' twice; expected each once"
 
 
 def test_the_recurrent_actor_is_trained_and_kept(tmp_path: Path) -> None:
     scans = (*TINY.scans, ScanEntry("actor", "rdpg", {"iterations": 1, "hidden_size": 4}))
     benchmark = replace(TINY, scans=scans)
-    results = run_benchmark(benchmark, tmp_path / "out", makers=benchmarking.MAKERS, progress=False)
+    results = run_benchmark(benchmark, tmp_path / "out", kinds=benchmarking.KINDS, progress=False)
     assert results.rows["scan"].to_pylist().count("actor") == 4
     kept = tmp_path / "out" / "seed0" / "1%2F16" / "actor" / "policy.zip"
     before = kept.read_bytes()
     (kept.parent / "scans.npz").unlink()
-    again = run_benchmark(benchmark, tmp_path / "out", makers=benchmarking.MAKERS, progress=False)
+    again = run_benchmark(benchmark, tmp_path / "out", kinds=benchmarking.KINDS, progress=False)
     assert kept.read_bytes() == before
     assert again.rows["loss"].to_pylist() == results.rows["loss"].to_pylist()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from adaptive_scan.commands.data import load_data, named_groups, open_micrographs, split_micrographs
+from adaptive_scan.commands.crops import load_data, named_groups, open_micrographs, split_micrographs
 from adaptive_scan.commands.run_folder import read_json
 from adaptive_scan.commands.settings import TrainingConfig, preset_config
 from adaptive_scan.files import write_json
@@ -276,7 +276,7 @@ def test_a_policy_of_the_current_folder_joins(
 ) -> None:
     (tmp_path / "my_policies.py").write_text(POLICY)
     monkeypatch.chdir(tmp_path)
-    line = ("--scans", "spiral", "--policy", "my_policies:straight", "--out", "out")
+    line = ("--scans", "spiral", "--policies", "my_policies:straight", "--out", "out")
     assert compare("--run", finished_run, *line) == 0
     rows = read_json(tmp_path / "out" / "comparison.json")["rows"]
     assert [row["scan"] for row in rows] == ["spiral"] * 3 + ["straight"] * 3
@@ -291,7 +291,7 @@ def test_several_policies_and_completers_join(
         [f"my_plugins_of_both_kinds:{name}" for name in names]
         for names in (("straight", "straight_on"), ("values", "mask"))
     )
-    line = ("--scans", "spiral", "--policy", *policies, "--completer", *completers, "--out", "out")
+    line = ("--scans", "spiral", "--policies", *policies, "--completers", *completers, "--out", "out")
     assert compare("--run", finished_run, *line) == 0
     rows = {(row["scan"], row["completer"]): row for row in read_json(tmp_path / "out" / "comparison.json")["rows"]}
     judges = (*COMPLETERS, "values", "mask")
@@ -306,25 +306,25 @@ def test_several_policies_and_completers_join(
     ("line", "message"),
     [
         (
-            ("--completer", "my_plugins_to_refuse:both"),
+            ("--completers", "my_plugins_to_refuse:both"),
             "completer 'my_plugins_to_refuse:both': got completions (2, 2, 16, 16); expected (2, 1, 16, 16)",
         ),
         (
-            ("--completer", "my_plugins_to_refuse:generator"),
+            ("--completers", "my_plugins_to_refuse:generator"),
             "completer: got the name 'generator'; expected none of generator, linear, infill, which are taken",
         ),
         (
-            ("--completer", "my_plugins_to_refuse:mask", "my_plugins_to_refuse:mask"),
-            "completer: got the name 'mask'; expected none of generator, linear, infill, mask, which are taken",
+            ("--completers", "my_plugins_to_refuse:mask", "my_plugins_to_refuse:mask"),
+            "completers: got the name 'mask' twice; expected each once",
         ),
         (
-            ("--policy", "my_plugins_to_refuse:straight", "my_plugins_to_refuse:straight"),
+            ("--policies", "my_plugins_to_refuse:straight", "my_plugins_to_refuse:straight"),
             "policy: got the name 'straight'; expected none of spiral, straight, which are taken",
         ),
         # Nothing that was measured is 0 in the trial alone.
         (
-            ("--completer", "my_plugins_to_refuse:unsure"),
-            "completer 'unsure': got completions that are not finite; expected finite ones",
+            ("--completers", "my_plugins_to_refuse:unsure"),
+            "completer 'my_plugins_to_refuse:unsure': got non-finite completions; expected finite ones",
         ),
     ],
 )
@@ -365,7 +365,7 @@ def test_a_policy_that_is_none_is_refused(
 ) -> None:
     (tmp_path / "my_policies_too.py").write_text(POLICY)
     monkeypatch.chdir(tmp_path)
-    assert compare("--run", finished_run, "--policy", policy) == 2
+    assert compare("--run", finished_run, "--policies", policy) == 2
     assert complaint().startswith(f"error: {message}")
 
 

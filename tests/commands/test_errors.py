@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from adaptive_scan.commands.errors import InputError, TrainingFailedError, refusals_as_input_errors, run_command
+from adaptive_scan.commands.errors import TrainingFailedError, run_command, settings_border
+from adaptive_scan.errors import SettingError
 from adaptive_scan.files import FileContentError
 
 
@@ -23,7 +24,7 @@ def raising(error: BaseException):
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (InputError("seed: got -1;\n expected at least 0"), 2, "error: seed: got -1; expected at least 0"),
+        (SettingError("seed: got -1;\n expected at least 0"), 2, "error: seed: got -1; expected at least 0"),
         (FileContentError("a.tif", "nothing", "a TIFF file"), 2, "error: a.tif: got nothing; expected a TIFF file"),
         (TrainingFailedError("diverged"), 1, "error: diverged"),
         (OSError(errno.ENOSPC, "No space left on device", "a.npy"), 1, "error: a.npy: No space left on device"),
@@ -42,6 +43,7 @@ def test_expected_ends_are_one_line(
     "error",
     [
         ValueError("operands could not be broadcast"),
+        ValueError("shape: got (1, 2); expected (2, 2)"),
         KeyError("a"),
         FileNotFoundError(errno.ENOENT, "no", "a"),
         OSError(),
@@ -60,20 +62,23 @@ def test_success_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_refused_values_become_input_errors() -> None:
-    with pytest.raises(InputError, match=r"^n: got 0; expected 1$"), refusals_as_input_errors():
-        raise ValueError("n: got 0; expected 1")
+@pytest.mark.parametrize("error", [ValueError("n: got 0"), TypeError("got an unexpected keyword argument")])
+def test_what_settings_are_refused_with_is_the_users_to_mend(error: Exception) -> None:
+    with pytest.raises(SettingError) as raised, settings_border():
+        raise error
+    assert str(raised.value) == str(error)
+    assert raised.value.__cause__ is error
 
 
-@pytest.mark.parametrize("error", [ValueError("not enough values to unpack (expected 2, got 1)"), KeyError("x")])
+@pytest.mark.parametrize("error", [KeyError("x"), SettingError("a"), RuntimeError("n: got 0; expected 1")])
 def test_other_errors_pass_unchanged(error: Exception) -> None:
-    with pytest.raises(type(error)) as raised, refusals_as_input_errors():
+    with pytest.raises(type(error)) as raised, settings_border():
         raise error
     assert raised.value is error
 
 
 def test_an_error_of_a_file_stays_what_it_is() -> None:
-    with pytest.raises(FileContentError), refusals_as_input_errors():
+    with pytest.raises(FileContentError), settings_border():
         raise FileContentError("a", "b", "c")
 
 

@@ -73,9 +73,9 @@ def test_a_file_whose_completions_differ_does_not_take_its_place(
     trace = export_module.trace_generator
     wrong = torch.nn.Sequential(torch.nn.Conv2d(2, 1, 1))
     monkeypatch.setattr(export_module, "trace_generator", lambda network, size: trace(wrong, size))
-    config = exporting_module.ExportConfig(tmp_path / "net.pt2", generator=generator_file, format="torch", size=16)
+    config = exporting_module.ExportConfig(out=tmp_path / "net.pt2", generator=generator_file, format="torch", size=16)
     with pytest.raises(RuntimeError, match=r"exported completions differ by .*; expected at most 0\.0001"):
-        exporting_module.export_generator_command(config)
+        exporting_module.export(config)
     assert [file.name for file in tmp_path.iterdir()] == ["net.safetensors"]
 
 
@@ -128,5 +128,5 @@ def test_a_size_that_does_not_suit_the_generator_ends_in_one_line(
 ) -> None:
     out = tmp_path / "a.onnx"
     assert export_generator("--generator", generator_file, "--size", 17, "--out", out) == 2
-    assert complaint() == "error: image_size: got 17 px; expected a positive multiple of 2"
+    assert complaint() == "error: size: got 17 px; expected a multiple of 2 for this generator"
     assert not out.exists()

@@ -13,8 +13,9 @@ import pytest
 
 from adaptive_scan.acquisition import INSTRUMENTS
 from adaptive_scan.agents import ScanRDPG
+from adaptive_scan.commands.options import InstrumentName
 from adaptive_scan.commands.run_folder import read_config, read_json
-from adaptive_scan.commands.settings import InstrumentName, TrainingConfig
+from adaptive_scan.commands.settings import TrainingConfig
 from adaptive_scan.files import write_json
 
 Command = Callable[..., int]
@@ -26,8 +27,8 @@ LOW_DOSE = ("--acquisition", "low-dose", "--iterations", "6")
 @pytest.fixture(scope="module")
 def low_dose_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run under the instrument of low dose that nothing interrupted; not to be changed."""
-    from adaptive_scan.commands.cli import parse_training
-    from adaptive_scan.commands.train import train_rdpg
+    from adaptive_scan.commands.settings import parse_training
+    from adaptive_scan.commands.train import train as train_rdpg
     from tests.commands.conftest import TINY_RUN
 
     folder = tmp_path_factory.mktemp("runs") / "low-dose"

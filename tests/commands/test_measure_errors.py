@@ -13,7 +13,8 @@ import pytest
 
 from adaptive_scan.commands import measure_errors as systematic_module
 from adaptive_scan.commands import measure_errors_main
-from adaptive_scan.commands.measure_errors import ErrorsConfig, errors_csv, measure_errors_command
+from adaptive_scan.commands.command_options import ErrorsConfig
+from adaptive_scan.commands.measure_errors import errors_csv, measure_completions
 from adaptive_scan.evaluation import metrics
 from adaptive_scan.generators import UNetGenerator, save_generator
 from adaptive_scan.micrographs import MicrographCrops, MicrographDataset
@@ -36,7 +37,7 @@ def measure_errors(monkeypatch: pytest.MonkeyPatch) -> Measure:
 def test_the_files_hold_the_same_errors_and_the_same_seed_repeats_them(
     measure_errors: Measure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--scan", "spiral", "random", "--completer", "nearest", "infill", "--size", 16, "--n-crops", 70)
+    options = ("--scans", "spiral", "random", "--completers", "nearest", "infill", "--size", 16, "--n-crops", 70)
     for out in ("a", "b"):
         assert measure_errors(*options, "--out", tmp_path / out) == 0
     assert "written: " in capsys.readouterr().out
@@ -67,10 +68,10 @@ def test_the_files_hold_the_same_errors_and_the_same_seed_repeats_them(
 def test_errors_of_micrographs_are_those_of_their_tiles(tmp_path: Path, write_micrographs: Callable[..., Path]) -> None:
     folder = write_micrographs(tmp_path / "pictures", n=3, side=48)
     config = ErrorsConfig(
-        scan=("grid",), completer=("nearest",), micrographs=folder, size=16, coverage=0.25, blur=False,
+        scans=("grid",), completers=("nearest",), micrographs=folder, size=16, coverage=0.25, blur=False,
         crops_per_micrograph=0, out=tmp_path / "out", device="cpu",
     )  # fmt: skip
-    measure_errors_command(config)
+    measure_completions(config)
     (found,) = json.loads((tmp_path / "out" / "errors.json").read_text())["measured"]
 
     source = MicrographCrops(MicrographDataset(folder), 16, symmetries=False)
@@ -106,7 +107,7 @@ def test_only_micrographs_that_the_run_did_not_train_on_are_measured(
         return plain(kept, *arguments, **settings)
 
     monkeypatch.setattr(systematic_module, "measure_errors", spy)
-    assert measure_errors("--run", run, "--scan", "adaptive", "filling_path", "--out", tmp_path / "own") == 0
+    assert measure_errors("--run", run, "--scans", "adaptive", "filling_path", "--out", tmp_path / "own") == 0
     assert measure_errors("--run", run, "--micrographs", pictures, "--out", tmp_path / "given") == 0
     assert seen == [set(held_out)] * 2
     assert "left out: 4 of 5 micrographs, which the run trained on" in capsys.readouterr().out
@@ -124,33 +125,33 @@ def test_a_generator_alone_cannot_say_what_it_was_trained_on(
 ) -> None:
     pictures, file = write_micrographs(tmp_path / "pictures", n=2, side=20), tmp_path / "mine.safetensors"
     save_generator(UNetGenerator(n_channels=2, n_levels=2), file)
-    options = ("--generator", file, "--micrographs", pictures)
+    options = ("--generators", file, "--micrographs", pictures)
     assert measure_errors(*options, "--size", 16, "--out", tmp_path / "out") == 0
     assert f"note: {file} does not say which pictures it was trained on" in capsys.readouterr().out
     (entry,) = json.loads((tmp_path / "out" / "errors.json").read_text())["measured"]
     assert entry["completer"] == "mine"
     # Untrained, it is the infill that it starts from.
-    assert measure_errors("--completer", "infill", *options[2:], "--size", 16, "--out", tmp_path / "infill") == 0
+    assert measure_errors("--completers", "infill", *options[2:], "--size", 16, "--out", tmp_path / "infill") == 0
     (infill,) = json.loads((tmp_path / "infill" / "errors.json").read_text())["measured"]
     assert entry["rmse"] == pytest.approx(infill["rmse"], rel=1e-6)
     capsys.readouterr()
     assert measure_errors(*options, "--size", 18, "--out", tmp_path / "no") == 2
-    assert complaint() == f"error: {file}: got a generator for multiples of 4 px; expected one for 18 px"
+    assert complaint() == f"error: {file}, size: got 18 px; expected a multiple of 4 for this generator"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--scan", "circle"), "scans: got 'circle'; expected some of adaptive, "),
-        (("--scan", "adaptive"), "scan: got 'adaptive' with no run; expected a run, at its own coverage, or one of "),
-        (("--completer", "cubic8"), "completer: got 'cubic8'; expected some of nearest, linear"),
-        (("--completer", "linear", "linear"), "completer: got 'linear' twice; expected each once"),
+        (("--scans", "circle"), "scans: got 'circle'; expected some of adaptive, "),
+        (("--scans", "adaptive"), "scans: got 'adaptive' with no run; expected a run, at its own coverage, or one of "),
+        (("--completers", "cubic8"), "completers: got 'cubic8'; expected some of nearest, linear"),
+        (("--completers", "linear", "linear"), "completers: got 'linear' twice; expected each once"),
         (("--coverage", 1.5), "coverage: got 1.5; expected more than 0 and at most 1"),
         (("--size", 0), "size: got 0; expected at least 1"),
         (("--n-crops", 0), "n_crops: got 0; expected at least 1"),
         (("--seed", -1), "seed: got -1; expected a number of at least 0"),
         (("--run", "nowhere"), "nowhere: got no such folder; expected a run folder"),
-        (("--generator", "nowhere.safetensors"), "nowhere.safetensors: got no such file; expected a generator file"),
+        (("--generators", "nowhere.safetensors"), "nowhere.safetensors: got no such file; expected a generator file"),
     ],
 )
 def test_bad_requests_end_in_one_line_and_leave_no_folder(

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from adaptive_scan.commands.errors import InputError
 from adaptive_scan.commands.plugins import NamedPolicy, check_completer, check_policy, load_completer, load_policy
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import Contender
 from adaptive_scan.scans import ScanGeometry
 
@@ -149,7 +149,7 @@ def test_a_trial_sees_few_measured_zeros_and_keeps_no_gradients() -> None:
         seen.append((partial_scans.clone(), torch.is_grad_enabled()))
         return partial_scans[:, :1]
 
-    check_completer("mine", remember, 9)
+    check_completer(remember, 9)
     ((partial_scans, grad),) = seen
     assert not grad
     assert partial_scans.shape == (2, 2, 9, 9)
@@ -180,7 +180,7 @@ def test_a_trial_sees_few_measured_zeros_and_keeps_no_gradients() -> None:
     ],
 )
 def test_what_cannot_be_made_is_refused_in_one_line(what: str, name: str, message: str) -> None:
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(SettingError) as refused:
         {"policy": load_policy, "completer": load_completer}[what](name)
     assert str(refused.value).startswith(f"{what}: {message}")
     assert len(str(refused.value).splitlines()) == 1
@@ -191,7 +191,7 @@ def test_what_cannot_be_made_is_refused_in_one_line(what: str, name: str, messag
 def test_a_policy_without_predict_is_refused(name: str, module: Path) -> None:
     with (module / "my_plugins.py").open("a") as file:
         file.write("\nobject = object\n")
-    with pytest.raises(InputError, match=rf"^policy: got a {name} without predict; expected a policy$"):
+    with pytest.raises(SettingError, match=rf"^policy: got a {name} without predict; expected a policy$"):
         load_policy(f"my_plugins:{name}")
 
 
@@ -208,14 +208,14 @@ def test_a_policy_without_predict_is_refused(name: str, module: Path) -> None:
     ],
 )
 def test_what_does_not_complete_is_refused(name: str, message: str) -> None:
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(SettingError) as refused:
         load_completer(f"my_plugins:{name}", image_size=8)
     assert str(refused.value) == message
 
 
 def test_a_completer_that_fails_says_where() -> None:
     assert load_completer("my_plugins:for_another_size")[0] == "for_another_size"  # not tried
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(SettingError) as refused:
         load_completer("my_plugins:for_another_size", image_size=8)
     assert str(refused.value).startswith("completer 'my_plugins:for_another_size': got RuntimeError (The size of ")
     end = "on partial scans (2, 2, 8, 8)"
@@ -236,7 +236,7 @@ def test_a_completer_that_fails_says_where() -> None:
 def test_a_policy_that_cannot_scan_is_named_in_one_line(factory: str, message: str) -> None:
     made = load_policy(f"my_plugins:{factory}")
     named = replace(made, policy=NamedPolicy("mine", made.policy))
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(SettingError) as refused:
         check_policy("mine", named, ScanGeometry(16, 4, 4), acquisition="low-dose")
     assert str(refused.value).startswith(message)
     assert "; expected " in str(refused.value)

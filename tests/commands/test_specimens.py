@@ -40,7 +40,7 @@ def test_the_manifest_reads_back_and_its_seeds_remake_the_pictures(make: Make, t
     folder = tmp_path / "made"
     families = ("stacking_fault", "points", "bands")
 
-    assert make("--n", 6, "--size", 48, "--family", *families, "--seed", 3, "--out", folder) == 0
+    assert make("--n", 6, "--size", 48, "--families", *families, "--seed", 3, "--out", folder) == 0
 
     rows = rows_of(folder)
     assert tuple(rows[0]) == COLUMNS == ("file", "group", "family", "pixel_size", "seed")
@@ -69,7 +69,7 @@ def test_the_manifest_reads_back_and_its_seeds_remake_the_pictures(make: Make, t
 
 
 def test_the_folder_is_a_dataset_with_its_groups(make: Make, tmp_path: Path) -> None:
-    assert make("--n", 5, "--size", 32, "--family", "vacancies", "--out", tmp_path / "made") == 0
+    assert make("--n", 5, "--size", 32, "--families", "vacancies", "--out", tmp_path / "made") == 0
 
     dataset = MicrographDataset(tmp_path / "made", crop_size=32)
 
@@ -96,10 +96,10 @@ def test_a_pixel_size_holds_for_all_pictures(make: Make, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--family", "cheese"), "family: got unknown family 'cheese'; expected names among space_group_crystal, "),
+        (("--families", "cheese"), "families: got 'cheese'; expected some of space_group_crystal, "),
         (("--size", 15), "size: got 15 px; expected at least 16 px"),
         (("--n", 0), "n: got 0; expected at least 1"),
-        (("--seed", -1), "seed: got -1; expected at least 0"),
+        (("--seed", -1), "seed: got -1; expected a number of at least 0"),
         (("--pixel-size", 0), "pixel_size: got 0.0; expected a length above 0 Å"),
         (("--size", "wide"), ""),
     ],

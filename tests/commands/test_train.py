@@ -14,18 +14,19 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from adaptive_scan.commands.agent import make_agent
 from adaptive_scan.commands.checkpoints import make_logger, picture_strip
-from adaptive_scan.commands.data import environment_settings, load_data, make_agent
+from adaptive_scan.commands.contenders import environment_settings
+from adaptive_scan.commands.crops import load_data
 from adaptive_scan.commands.run_folder import read_config, read_json
 from adaptive_scan.commands.runs import load_run
 from adaptive_scan.commands.settings import (
     TrainingConfig,
-    config_from_dict,
-    config_to_dict,
     preset_config,
 )
 from adaptive_scan.generators import MaskAwareGenerator, ResidualGenerator
 from adaptive_scan.micrographs import ArrayCrops, MixedCrops
+from adaptive_scan.settings import settings_from_json, settings_to_json
 from adaptive_scan.specimens import procedural_crops
 from adaptive_scan.specimens.imaging import IMAGINGS
 
@@ -67,7 +68,7 @@ def test_settings_survive_json(name: str) -> None:
     config = dataclasses.replace(preset_config(name), micrographs=Path("a"), groups=Path("b"))
     free = dataclasses.replace(config, geometry=dataclasses.replace(config.geometry, spacing=(1.0, 2.0)))
     for settings in (config, free):
-        assert config_from_dict(TrainingConfig, json.loads(json.dumps(config_to_dict(settings)))) == settings
+        assert settings_from_json(TrainingConfig, json.loads(json.dumps(settings_to_json(settings)))) == settings
 
 
 def test_the_log_has_grouped_scalars_and_pictures(finished_run: Path) -> None:
@@ -230,11 +231,11 @@ def test_families_and_imaging_decide_the_procedural_crops() -> None:
 
 def test_settings_that_a_file_of_an_older_run_lacks_are_as_they_were() -> None:
     config = preset_config("quick")
-    stored = config_to_dict(config)
+    stored = settings_to_json(config)
     del stored["acquisition"], stored["data"]["train_on"], stored["data"]["families"], stored["data"]["imaging"]
-    assert config_from_dict(TrainingConfig, stored) == config
-    with pytest.raises(ValueError, match="unknown 'speed' of TrainingConfig"):
-        config_from_dict(TrainingConfig, stored | {"speed": 1})
+    assert settings_from_json(TrainingConfig, stored) == config
+    with pytest.raises(ValueError, match="got the unknown key 'speed'"):
+        settings_from_json(TrainingConfig, stored | {"speed": 1})
 
 
 @pytest.mark.parametrize("blur", [True, False])

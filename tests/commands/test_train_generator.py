@@ -19,9 +19,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from adaptive_scan.commands import train_generator as generator_training
-from adaptive_scan.commands.errors import InputError
 from adaptive_scan.commands.generator_settings import generator_preset_config, parse_generator_training
 from adaptive_scan.commands.run_folder import CHECKPOINT, read_json
+from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import (
     GeneratorTrainer,
     TwoStageGenerator,
@@ -134,7 +134,7 @@ def test_the_folder_of_another_kind_of_run_is_refused(
     finished_run: Path, train_generator: Command, complaint: Callable[[], str]
 ) -> None:
     assert train_generator("--resume", finished_run) == 2
-    assert complaint() == f"error: {finished_run}: got a run of train_rdpg; expected one of train_generator"
+    assert complaint() == f"error: {finished_run}: got a run of train; expected one of train-generator"
 
 
 def test_a_generator_s_folder_is_no_run_to_compare(
@@ -142,7 +142,7 @@ def test_a_generator_s_folder_is_no_run_to_compare(
 ) -> None:
     for command, option in ((compare, "--run"), (train, "--resume")):
         assert command(option, trained) == 2
-        assert complaint() == f"error: {trained}: got a run of train_generator; expected one of train_rdpg"
+        assert complaint() == f"error: {trained}: got a run of train-generator; expected one of train"
 
 
 def test_it_uses_the_threads_it_is_given(
@@ -232,7 +232,7 @@ def test_fine_tuning_two_stages_begins_with_a_scaled_auxiliary_trainer_and_norma
     network = TwoStageGenerator(width=1 / 32)
     freeze_normalisation(network)
     save_generator(network, tmp_path / "frozen.safetensors")
-    line = ("--generator", "two_stage", "--width", "0.03125", "--geometry.image-size", "32", "--scans", "spiral")
+    line = ("--generator.kind", "two_stage", "--width", "0.03125", "--geometry.image-size", "32", "--scans", "spiral")
     start = ("--start-from", tmp_path / "frozen.safetensors", "--out", tmp_path / "tuned")
     assert train_generator(*tiny_generator, *line, *UNMOVED, *start) == 0
     state = read_tree(tmp_path / "tuned" / CHECKPOINT)
@@ -247,7 +247,7 @@ def test_fine_tuning_two_stages_begins_with_a_scaled_auxiliary_trainer_and_norma
 def test_a_mask_aware_network_knows_whether_targets_are_blurred(
     train_generator: Command, tmp_path: Path, tiny_generator: tuple[str, ...]
 ) -> None:
-    line = ("--generator", "mask_aware", "--n-updates", "1", "--scans", "spiral")
+    line = ("--generator.kind", "mask_aware", "--n-updates", "1", "--scans", "spiral")
     for option in ("--blur", "--no-blur"):
         assert train_generator(*tiny_generator, *line, option, "--out", tmp_path / option) == 0
         config = read_generator_header(tmp_path / option / "generator.safetensors")["config"]
@@ -315,7 +315,7 @@ def test_fine_tuning_another_network_is_refused(
     complaints = {
         ("--n-channels", "8"): f"{file}: got a unet generator with {{'n_channels': 4, 'n_levels': 2}};"
         " expected a unet generator with {'n_channels': 8, 'n_levels': 2}",
-        ("--generator", "residual"): f"{file}: got a unet generator with {{'n_channels': 4, 'n_levels': 2}};"
+        ("--generator.kind", "residual"): f"{file}: got a unet generator with {{'n_channels': 4, 'n_levels': 2}};"
         " expected a residual generator with {'width': 1.0}",
     }
     capsys.readouterr()
@@ -331,7 +331,7 @@ def test_scans_of_a_policy_join_the_mixture(
     train_generator: Command, tmp_path: Path, tiny_generator: tuple[str, ...], finished_run: Path
 ) -> None:
     geometry = json.loads((finished_run / "config.json").read_text())["geometry"]["spacing"]
-    line = ("--geometry.spacing", *map(str, geometry), "--scans", "adaptive", "spiral", "--policy", finished_run)
+    line = ("--geometry.spacing", *map(str, geometry), "--scans", "adaptive", "spiral", "--policy-run", finished_run)
     assert train_generator(*tiny_generator, *line, "--n-updates", "2", "--out", tmp_path / "run") == 0
     rows = read_json(tmp_path / "run" / "comparison.json")["rows"]
     assert {row["scan"] for row in rows} == {"adaptive", "spiral"}
@@ -341,7 +341,16 @@ def test_a_policy_of_another_geometry_is_refused(
     train_generator: Command, tmp_path: Path, tiny_generator: tuple[str, ...], finished_run: Path,
     complaint: Callable[[], str],
 ) -> None:  # fmt: skip
-    line = ("--scans", "adaptive", "--policy", finished_run, "--geometry.n-segments", "3", "--out", tmp_path / "run")
+    line = (
+        "--scans",
+        "adaptive",
+        "--policy-run",
+        finished_run,
+        "--geometry.n-segments",
+        "3",
+        "--out",
+        tmp_path / "run",
+    )
     assert train_generator(*tiny_generator, *line) == 2
     assert complaint().startswith(f"error: {finished_run}: got a policy for ScanGeometry(image_size=16, n_segments=4")
 
@@ -349,21 +358,24 @@ def test_a_policy_of_another_geometry_is_refused(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (("--scans", "adaptive"), "policy: got nothing with the scans 'adaptive'; expected the run folder of a policy"),
-        (("--policy", "runs/a"), "policy: got one without the scans 'adaptive'; expected them among the scans"),
+        (
+            ("--scans", "adaptive"),
+            "policy-run: got nothing with the scans 'adaptive'; expected a run folder",
+        ),
+        (("--policy-run", "runs/a"), "policy-run: got one without the scans 'adaptive'; expected them among the scans"),
         (("--coverages", "1/0"), "coverages: got '1/0'; expected numbers above 0 and at most 1"),
         (("--coverages", "3/2"), "coverages holds 1.5; expected numbers above 0 and at most 1"),
         (("--preset", "huge"), "preset: got 'huge'; expected one of quick, ede96, partial-stem-512, supersampling-512"),
     ],
 )
 def test_settings_that_do_not_go_together(line: tuple[str, ...], message: str) -> None:
-    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+    with pytest.raises(SettingError, match=message.replace("(", r"\(")):
         parse_generator_training(list(line))
 
 
 def test_changed_settings_are_refused_beside_resume(trained: Path) -> None:
     for line in (["--ema-decay", "0.9"], ["--coverages", "0.1"], ["--adversarial.adversarial-weight", "2"]):
-        with pytest.raises(InputError, match="got it beside --resume; expected the run's own settings to stand"):
+        with pytest.raises(SettingError, match="got it beside --resume; expected the run's own settings to stand"):
             parse_generator_training(["--resume", str(trained), *line])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adaptive_scan.envs.crops import N_DEFAULT_CROPS, as_crop_source, default_crops
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import MicrographCrops, MicrographDataset
 
 
@@ -35,7 +36,7 @@ def test_micrographs_are_cropped_to_the_field(tmp_path: Path, rng: np.random.Gen
 
 
 def test_another_size_and_another_type_are_refused() -> None:
-    with pytest.raises(ValueError, match="crops: got 16 px wide; expected the geometry's 48 px"):
+    with pytest.raises(SettingError, match="crops: got 16 px wide; expected the geometry's 48 px"):
         as_crop_source(default_crops(16), 48)
     with pytest.raises(TypeError, match="crops: got a str; expected an array"):
         as_crop_source("crops.npy", 48)  # type: ignore[arg-type]

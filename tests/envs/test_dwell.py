@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from adaptive_scan.acquisition import Exposure, Instrument, PoissonCounting
 from adaptive_scan.envs import DwellControl, PartialScanEnv, PartialScanVectorEnv, ScanBatch
+from adaptive_scan.errors import SettingError
 from adaptive_scan.scans import ScanGeometry, coverage, partial_scans, path_length, sample
 
 GEOMETRY = ScanGeometry(16, 8, 5, (0.5, 2.0))
@@ -163,11 +164,11 @@ def test_the_single_and_the_vector_environment_end_early() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"dwell: got bounds \(2e-06, 1e-06\) s; expected 0 < lowest < highest"):
+    with pytest.raises(SettingError, match=r"dwell: got bounds \(2e-06, 1e-06\) s; expected 0 < lowest < highest"):
         DwellControl(2e-6, 1e-6, 1.0)
-    with pytest.raises(ValueError, match=r"budget: got 0\.0 s; expected a positive, finite one"):
+    with pytest.raises(SettingError, match=r"budget: got 0\.0 s; expected a positive, finite one"):
         DwellControl.of_electrons(1e-6, 2e-6, 5.0, Exposure())
-    with pytest.raises(ValueError, match=r"budget: got 1.4e-05 s; expected at least 1.5\d*e-05 s, for two segments"):
+    with pytest.raises(SettingError, match=r"budget: got 1.4e-05 s; expected at least 1.5\d*e-05 s, for two segments"):
         make_batch(dwell=DwellControl(1e-6, 4e-6, 14e-6))
     batch = make_batch()
     batch.reset()

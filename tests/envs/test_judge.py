@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from adaptive_scan.envs.judge import Judge
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import blur_target
 
 
@@ -43,5 +44,5 @@ def test_network_gets_its_own_type_of_device_and_no_gradients() -> None:
 
 
 def test_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="completer: got 'cubist'; expected"):
+    with pytest.raises(SettingError, match="completer: got 'cubist'; expected"):
         Judge("cubist")

@@ -16,6 +16,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 from adaptive_scan import ENVIRONMENT_ID
 from adaptive_scan.envs import PartialScanEnv, ScanBatch
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import blur_target
 from adaptive_scan.scans import ScanGeometry
 
@@ -189,7 +190,7 @@ def test_render_without_a_mode_warns(small: ScanGeometry, small_crops: np.ndarra
     env.reset(seed=0)
     with pytest.warns(UserWarning, match="without a render mode"):
         assert env.render() is None
-    with pytest.raises(ValueError, match="render_mode: got 'ansi'; expected None or one of"):
+    with pytest.raises(SettingError, match="render_mode: got 'ansi'; expected None or one of"):
         PartialScanEnv(small_crops, geometry=small, render_mode="ansi")
 
 

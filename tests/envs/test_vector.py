@@ -14,6 +14,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from adaptive_scan import ENVIRONMENT_ID
 from adaptive_scan.envs import PartialScanEnv, PartialScanVectorEnv
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import ArrayCrops
 from adaptive_scan.scans import ScanGeometry
 
@@ -188,7 +189,7 @@ def test_pictures_of_all_scans(small: ScanGeometry, small_crops: np.ndarray) -> 
     frames = envs.render()
     assert [frame.shape for frame in frames] == [(384, 776, 3)] * 2
     assert PartialScanVectorEnv(2, small_crops, geometry=small, completer=None).render() is None
-    with pytest.raises(ValueError, match="render_mode: got 'human'"):
+    with pytest.raises(SettingError, match="render_mode: got 'human'"):
         PartialScanVectorEnv(2, small_crops, geometry=small, render_mode="human")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from adaptive_scan.commands.errors import InputError
+from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs import MicrographDataset, normalise
 from adaptive_scan.specimens import procedural_crops
 from studies.crop_statistics import DISTANCES
@@ -73,7 +73,12 @@ def test_the_family_that_the_pictures_are_of_is_nearest_and_cannot_be_told_from_
 
     pictures = write_pictures(tmp_path / "pictures", n=80, side=48)
     config = RealismConfig(
-        pictures, tmp_path / "out", ("lattice", "grains"), crop_size=48, n_crops=80, crops_per_group=1
+        micrographs=pictures,
+        out=tmp_path / "out",
+        family=("lattice", "grains"),
+        crop_size=48,
+        n_crops=80,
+        crops_per_group=1,
     )
 
     lattice, grains = compare(config)["families"]
@@ -89,7 +94,9 @@ def test_groups_have_equal_say_and_halves_share_none(tmp_path: Path) -> None:
     pictures = write_pictures(tmp_path / "pictures", n=60, group_of=lambda i: min(i, 20))
     dataset = MicrographDataset(pictures)
     parts = {
-        part: real_crops(RealismConfig(pictures, tmp_path, part=part, crop_size=48, crops_per_group=3), dataset)[1]  # type: ignore[arg-type]
+        part: real_crops(
+            RealismConfig(micrographs=pictures, out=tmp_path, part=part, crop_size=48, crops_per_group=3), dataset
+        )[1]  # type: ignore[arg-type]
         for part in ("all", "first", "second")
     }
 
@@ -99,7 +106,7 @@ def test_groups_have_equal_say_and_halves_share_none(tmp_path: Path) -> None:
 
 
 def test_procedural_crops_are_averaged_over_blocks_as_real_ones_are(tmp_path: Path) -> None:
-    config = RealismConfig(tmp_path, tmp_path, crop_size=48, downsample=2, n_crops=6)
+    config = RealismConfig(micrographs=tmp_path, out=tmp_path, crop_size=48, downsample=2, n_crops=6)
 
     crops = drawn_crops(config, "default_mixture", "default")
 
@@ -147,8 +154,8 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
 
     (tmp_path / "note.txt").write_text("mine")
 
-    with pytest.raises(InputError, match="got something there already; expected a new or empty folder"):
-        compare(RealismConfig(tmp_path, tmp_path))
+    with pytest.raises(SettingError, match="got something there already; expected a new or empty folder"):
+        compare(RealismConfig(micrographs=tmp_path, out=tmp_path))
 
 
 @pytest.mark.real_data
@@ -156,10 +163,10 @@ def test_realistic_imaging_is_nearer_to_micrographs_that_it_was_not_set_on(real_
     from studies.realism import compare_specimens as compare
 
     config = RealismConfig(
-        real_data_dir / "micrographs",
-        tmp_path / "out",
-        ("default_mixture",),
-        ("default", "realistic"),
+        micrographs=real_data_dir / "micrographs",
+        out=tmp_path / "out",
+        family=("default_mixture",),
+        imaging=("default", "realistic"),
         part="second",
         n_crops=120,
         crops_per_group=4,
