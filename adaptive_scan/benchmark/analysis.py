@@ -32,16 +32,17 @@ from adaptive_scan.benchmark.verdicts import (
     headlines,
     sentence,
 )
-from adaptive_scan.evaluation.paired import (
+from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, Paired, Results
+from adaptive_scan.evaluation.statistics import (
     effect_size,
-    hierarchical_bootstraps,
+    hierarchical_bootstrap,
     holm,
     minimum_detectable_ratio,
+    ratio_of_means,
     small_sample_interval,
     wilcoxon,
+    win_rate,
 )
-from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, Paired, Results
-from adaptive_scan.evaluation.statistics import ratio_of_means, win_rate
 
 THIRDS = ("least sparse third", "middle third", "sparsest third")
 """Names of the thirds of the crops by sparsity."""
@@ -240,7 +241,7 @@ class _Bootstrap:
                 np.stack([getattr(pairs[place], side) for place in places]) for side in ("first", "second")
             )
             rng = np.random.default_rng(self.seed)
-            ends = hierarchical_bootstraps(first, second, one.seeds, one.groups, rng, n_resamples=self.n_resamples)
+            ends = hierarchical_bootstrap(first, second, one.seeds, one.groups, rng, n_resamples=self.n_resamples)
             for place, interval in zip(places, ends, strict=True):
                 found[place] = _widened(interval, pairs[place])
         return found

@@ -47,13 +47,14 @@ from adaptive_scan.benchmark.scan_kinds import (
 )
 from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import metrics
+from adaptive_scan.evaluation.adaptivity import adaptivity
 from adaptive_scan.evaluation.budget import Budget
 from adaptive_scan.evaluation.contenders import VALIDATION, Contender, Measurement
-from adaptive_scan.evaluation.controls import adaptivity, of_other_crops
+from adaptive_scan.evaluation.controls import of_other_crops
 from adaptive_scan.evaluation.crops import CutCrops
 from adaptive_scan.evaluation.dense_raster import DenseRaster
 from adaptive_scan.evaluation.results import ExampleScans, Results
-from adaptive_scan.evaluation.rows import N_AT_ONCE, RowNames, cost_columns, make_rows, make_sums, measure_all
+from adaptive_scan.evaluation.rows import N_AT_ONCE, RowNames, example_crops, make_rows, make_sums, measure_all
 from adaptive_scan.files import write_json, write_npz
 from adaptive_scan.generators import Completer, complete, load_generator, make_completer, save_generator
 from adaptive_scan.generators.uncertainty import CompleterWithError, load_error_head, save_error_head
@@ -570,13 +571,11 @@ class CellStages:
         else:
             positions, costs = self._measured(scan).positions, None
             completions = self._complete(scan, completer, slice(None))
-        masks = partial_scans(np.zeros(positions.shape[:2]), positions, self.size)[:, 1]
         nature = self.nature(scan)
         names = RowNames(self.seed, self.name, scan, completer, nature.role, nature.contiguous)
-        columns = cost_columns(positions, self.run.instrument, self.size, costs)
-        sums = make_sums(positions, completions, masks, cut.targets)
+        sums = make_sums(positions, completions, cut.targets)
         write_sums(self.run.files.sums(self.seed, self.name, scan, completer), sums)
-        rows = make_rows(names, cut, completions, masks, columns)
+        rows = make_rows(names, cut, positions, completions, self.run.instrument, costs)
         write_rows(self.run.files.part(self.seed, self.name, scan, completer), rows, self.benchmark.identity)
 
     def _complete(self, scan: str, completer: str, chosen: slice | np.ndarray) -> np.ndarray:
@@ -629,9 +628,7 @@ class CellStages:
         reference = self.benchmark.reference
         part = self.run.files.part(self.seed, self.name, reference, self.completers_of(reference)[0])
         losses = read_rows(part, self.benchmark.identity)["loss"].to_numpy()
-        n_chosen = min(self.benchmark.n_examples, len(losses))
-        quantiles = (np.arange(n_chosen) + 0.5) / max(n_chosen, 1)
-        return np.argsort(losses, kind="stable")[(quantiles * len(losses)).astype(np.int64)]
+        return example_crops(losses, self.benchmark.n_examples)
 
 
 def best_static(seeds: Sequence[SeedStages]) -> dict[str, str]:

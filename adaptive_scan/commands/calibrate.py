@@ -35,7 +35,8 @@ from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import Contender, measure
 from adaptive_scan.evaluation.calibration import ErrorSample, calibration_summary, sample_errors
 from adaptive_scan.files import write_json
-from adaptive_scan.generators import augment, blur_targets, load_generator
+from adaptive_scan.generators import blur_targets, load_generator
+from adaptive_scan.generators.augment import augment
 from adaptive_scan.generators.families import dose_of, family_positions, is_adaptive
 from adaptive_scan.generators.uncertainty import (
     CompleterWithError,
@@ -47,8 +48,7 @@ from adaptive_scan.generators.uncertainty import (
     train_error_head,
 )
 from adaptive_scan.micrographs import CropSource, blur_target, split_groups
-from adaptive_scan.report import save_figure
-from adaptive_scan.report.calibration_figure import calibration_figure
+from adaptive_scan.report import calibration_figure, save_figure
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry, partial_scans, sample
 
 UNCERTAINTY, REPORT, FIGURE = "uncertainty.safetensors", "calibration.json", "calibration.png"

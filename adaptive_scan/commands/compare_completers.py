@@ -23,8 +23,7 @@ from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.completion import CompletionScore, complete_scans, score_completers
 from adaptive_scan.files import write_atomically, write_json
 from adaptive_scan.generators import COMPLETERS, Completer, load_generator
-from adaptive_scan.report.comparison_figure import save_figure
-from adaptive_scan.report.completions_figure import completions_figure
+from adaptive_scan.report import completions_figure, save_figure
 
 _COLUMNS = ("scan", "coverage", "completer", "rmse", "low", "high", "mean_loss", "milliseconds", "n_crops", "n_groups")
 

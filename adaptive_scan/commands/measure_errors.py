@@ -38,8 +38,7 @@ from adaptive_scan.evaluation.systematic_errors import (
 from adaptive_scan.files import write_atomically, write_json, write_npz
 from adaptive_scan.generators import Completer
 from adaptive_scan.micrographs import MicrographCrops, MicrographDataset
-from adaptive_scan.report.comparison_figure import save_figure
-from adaptive_scan.report.errors_figure import errors_figure
+from adaptive_scan.report import errors_figure, save_figure
 from adaptive_scan.scans import STATIC_SCANS, ScanGeometry
 from adaptive_scan.specimens import procedural_crops
 

@@ -16,12 +16,12 @@ import torch
 from scipy.stats import rankdata
 
 from adaptive_scan.errors import SettingError
+from adaptive_scan.evaluation.statistics import group_resamples, percentile_ends
 from adaptive_scan.generators.uncertainty import PredictingCompleter, scan_rmse
 
 N_BINS = 15
 N_SIGMAS = (1.0, 2.0, 3.0)
 _N_RESAMPLES = 1_000
-_CONFIDENCE = 0.95
 _N_SHARES = 20
 
 
@@ -220,11 +220,13 @@ def relative_calibration_error(curve: Reliability) -> float | None:
 
 
 def _weighted_gap(curve: Reliability) -> np.ndarray:
-    return np.sum(curve.weights * np.abs(curve.observed - curve.predicted), axis=-1)
+    found: np.ndarray = np.sum(curve.weights * np.abs(curve.observed - curve.predicted), axis=-1)
+    return found
 
 
 def _level(curve: Reliability) -> np.ndarray:
-    return np.sum(curve.weights * curve.observed, axis=-1)
+    found: np.ndarray = np.sum(curve.weights * curve.observed, axis=-1)
+    return found
 
 
 def interval_coverage(predicted: np.ndarray, errors: np.ndarray, n_sigmas: float) -> float:
@@ -369,18 +371,17 @@ def bootstrap_calibration(
     sums = np.zeros((3, len(names) * n_found))
     found = _sums(sample.predicted.ravel(), sample.errors.ravel(), joint)
     sums[:, : found.shape[1]] = found
-    drawn = rng.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=n_resamples).astype(np.float64)
+    drawn = np.concatenate(list(group_resamples(len(names), n_resamples, rng)))
     resampled = _curve(np.einsum("rg,sgb->srb", drawn, sums.reshape(3, len(names), n_found)))
-    tail = [0.5 * (1.0 - _CONFIDENCE), 0.5 * (1.0 + _CONFIDENCE)]
     gaps, levels = _weighted_gap(resampled), _level(resampled)
     relative = np.divide(gaps, levels, out=np.zeros_like(gaps), where=levels > 0)
     observed = np.where(resampled.weights > 0, resampled.observed, np.nan)
-    lower, upper = np.quantile(gaps, tail)
-    relative_lower, relative_upper = np.quantile(relative, tail)
+    lower, upper = percentile_ends(gaps)
+    relative_lower, relative_upper = percentile_ends(relative)
     return CalibrationBands(
         (float(lower), float(upper)),
         (float(relative_lower), float(relative_upper)),
-        np.quantile(observed, tail, axis=0),
+        percentile_ends(observed),
     )
 
 

@@ -1,8 +1,8 @@
-"""Scans side by side: the same crops, the same dose, the same completers.
+"""Scans side by side: the same crops, the same number of positions, the same completers.
 
 `compare_scans` measures every crop with every contender, completes what each measured with every completer, and keeps
-one row for each crop, scan and completer. Ratios and win rates compare a scan with the reference scan
-completed by the same completer, crop by crop.
+one row for each scan, completer and crop, as a benchmark of one seed does (`adaptive_scan.evaluation.results`). Ratios
+and win rates compare a scan with the reference scan completed by the same completer, crop by crop.
 """
 
 from __future__ import annotations
@@ -13,31 +13,34 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from tqdm import tqdm
 
-from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument, scan_costs
+from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
 from adaptive_scan.errors import SettingError
-from adaptive_scan.evaluation import metrics
-from adaptive_scan.evaluation.contenders import Contender, Measurement, Policy, measure, static_contenders
+from adaptive_scan.evaluation.contenders import Contender, Measurement, Policy, static_contenders
+from adaptive_scan.evaluation.crops import CutCrops
+from adaptive_scan.evaluation.results import names, select
+from adaptive_scan.evaluation.rows import N_AT_ONCE, RowNames, example_crops, make_rows, measure_all
 from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means, win_rate
 from adaptive_scan.generators import Completer, complete, make_completer
 from adaptive_scan.micrographs import blur_target
-from adaptive_scan.scans import ScanGeometry, coverage, partial_scans
+from adaptive_scan.scans import ScanGeometry, partial_scans
 
 DEFAULT_SCANS = ("spiral", "raster", "grid", "random")
 """Static scans that are compared when no others are named."""
 
-COSTS = ("n_positions", "electrons", "scan_time", "largest_turn", "largest_acceleration")
-"""Columns of `Comparison.table` that say what a scan costs; see `adaptive_scan.acquisition.ScanCosts`."""
-
-METRICS = ("loss", "rmse", "psnr", "ssim", "coverage", "path_length", *COSTS)
-"""Numeric columns of `Comparison.table`."""
+METRICS = (
+    *("loss", "rmse", "psnr", "ssim", "coverage", "path_length"),
+    *("n_positions", "electrons", "scan_time", "largest_turn", "largest_acceleration"),
+)
+"""Columns of the rows that summaries are made of and ``comparison.csv`` holds."""
 
 _RANGE_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Paired:
+class LossRatio:
     """Losses of a scan beside those of another, crop by crop.
 
     Attributes:
@@ -95,7 +98,7 @@ class ScanSummary:
     scan_time_mean: float
     largest_turn_mean: float
     largest_acceleration_mean: float
-    second: Paired | None = None
+    second: LossRatio | None = None
 
     def as_dict(self, reference: str, second_reference: str | None = None) -> dict[str, Any]:
         """The row as it stands in ``comparison.json``, where ratios carry the names of the reference scans."""
@@ -132,63 +135,59 @@ class Comparison:
     """All that `compare_scans` found.
 
     Attributes:
-        table: Structured array with one row per scan, completer and crop, in this order: ``crop`` (index),
-            ``scan``, ``completer`` and the columns `METRICS`.
+        table: One row for each scan, completer and crop, in this order, with the columns of
+            `adaptive_scan.evaluation.results.SCHEMA`.
         summaries: One per scan and completer, in the same order.
         examples: Crops for figures.
-        micrograph_ids: Name of each crop's micrograph, strings, shape ``(n_crops,)``.
-        corners: Row and column of each crop's first pixel in its micrograph, shape ``(n_crops, 2)``; None if
-            unknown.
         n_positions: Number of positions of every scan.
         image_size: Side of the crops [px].
         reference: Scan that ratios refer to.
         second_reference: Scan that further ratios refer to, or None.
-        n_groups: Number of units that the bootstrap resampled.
         policies: Names of the contenders that are policies.
     """
 
-    table: np.ndarray
+    table: pa.Table
     summaries: list[ScanSummary]
     examples: Examples
-    micrograph_ids: np.ndarray
-    corners: np.ndarray | None
     n_positions: int
     image_size: int
     reference: str
     second_reference: str | None
-    n_groups: int
     policies: tuple[str, ...]
 
     @property
     def n_crops(self) -> int:
         """Number of crops."""
-        return len(self.micrograph_ids)
+        return len(self.table) // len(self.summaries)
 
     @property
     def n_micrographs(self) -> int:
         """Number of micrographs that the crops come from."""
-        return len(np.unique(self.micrograph_ids))
+        return len(names(self.table, "micrograph"))
+
+    @property
+    def n_groups(self) -> int:
+        """Number of units that the bootstrap resampled."""
+        return len(names(self.table, "group"))
 
     @property
     def scans(self) -> list[str]:
         """Names of the contenders, in order."""
-        return list(dict.fromkeys(summary.scan for summary in self.summaries))
+        return names(self.table, "scan")
 
     @property
     def completers(self) -> list[str]:
         """Names of the completers, in order."""
-        return list(dict.fromkeys(summary.completer for summary in self.summaries))
+        return names(self.table, "completer")
 
-    def rows(self, scan: str, completer: str) -> np.ndarray:
-        """The table's rows for one scan and completer, in the order of the crops, shape ``(n_crops,)``.
+    def rows(self, scan: str, completer: str) -> dict[str, np.ndarray]:
+        """The table's columns for one scan and completer, in the order of the crops, shape ``(n_crops,)`` each.
 
         Raises:
             KeyError: If there is no such scan or completer.
         """
-        rows = self.table[(self.table["scan"] == scan) & (self.table["completer"] == completer)]
-        if len(rows) == 0:
-            raise KeyError(f"got no rows of scan {scan!r} with completer {completer!r}")
-        return rows
+        rows = select(self.table, scan=scan, completer=completer)
+        return {name: rows[name].to_numpy() for name in rows.column_names}
 
     def summary(self, scan: str, completer: str) -> ScanSummary:
         """The summary of one scan with one completer.
@@ -231,7 +230,7 @@ def compare_scans(
     blur_targets: bool = True,
     n_resamples: int = 4000,
     n_examples: int = 4,
-    batch_size: int = 256,
+    batch_size: int = N_AT_ONCE,
     seed: int = 0,
     progress: bool = False,
 ) -> Comparison:
@@ -246,7 +245,7 @@ def compare_scans(
             chosen with the first.
         policies: Further contenders by name, run in the environment with its default settings. A policy that
             needs others is a `Contender` with ``environment``.
-        geometry: Fixes the dose; None is the default geometry for crops of this size.
+        geometry: Fixes the number of positions; None is the default geometry for crops of this size.
         acquisition: The instrument that all scans go through, or a preset's name; None is the ideal one.
         reference: Contender that ratios and win rates refer to.
         second_reference: Contender that further ratios and win rates refer to; where it takes no part, there are none.
@@ -262,11 +261,12 @@ def compare_scans(
         progress: Whether to show a progress bar.
 
     Returns:
-        Table, summaries and examples.
+        Rows, summaries and examples.
 
     Raises:
-        ValueError: If crops, names or their numbers do not fit together, if a contender measures more or
-            fewer positions than the dose, or if a completer's answer has a wrong shape or is not finite.
+        SettingError: If names, numbers of groups or corners do not fit, or a completer's answer has a wrong shape or is
+            not finite.
+        ValueError: If the crops do not fit, or a contender measures more or fewer positions than all.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -280,44 +280,37 @@ def compare_scans(
     field += [Contender(name, policy=policy) for name, policy in (policies or {}).items()]
     judges = {"linear": make_completer("linear")} if completers is None else dict(completers)
     _check_field(field, judges, reference, crops, geometry)
-    names = _per_crop("micrograph_ids", micrograph_ids, len(crops)).astype(str)
-    units = names if groups is None else _per_crop("groups", groups, len(crops))
-
-    instrument = as_instrument(acquisition)
-    targets = blur_target(crops) if blur_targets else crops
-    scoring = _Scoring(targets, judges, instrument, batch_size)
-    scores: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    positions: dict[str, np.ndarray] = {}
-    completions: dict[tuple[str, str], np.ndarray] = {}
-    chosen = np.empty(0, dtype=np.int64)
+    micrographs = _per_crop("micrograph_ids", micrograph_ids, len(crops)).astype(str)
+    units = micrographs if groups is None else _per_crop("groups", groups, len(crops))
+    cut = CutCrops(
+        crops=crops,
+        targets=blur_target(crops) if blur_targets else crops,
+        micrographs=micrographs.tolist(),
+        groups=units.astype(str).tolist(),
+        corners=None if corners is None else _per_crop("corners", corners, len(crops)),
+        content=["other"] * len(crops),
+        truths=[None] * len(crops),
+    )
+    scored = _Scored(cut, judges, geometry, as_instrument(acquisition), batch_size, seed)
     # The reference goes first, because the examples are spread over its losses and no one else's.
     order = sorted(field, key=lambda contender: contender.name != reference)
     for contender in tqdm(order, desc="comparing", unit="scan", disable=not progress):
-        measured = _measure_all(contender, crops, targets, geometry, instrument, batch_size, seed)
-        for name in judges:
-            scores[contender.name, name] = scoring.score(contender.name, name, measured)
-        if contender.name == reference:
-            chosen = _spread(scores[reference, next(iter(judges))]["loss"], n_examples)
-        few = Measurement(measured.positions[chosen], measured.values[chosen])
-        positions[contender.name] = few.positions
-        for name in judges:
-            completions[contender.name, name] = scoring.complete(contender.name, name, few)
+        scored.add(contender, n_examples)
 
     pairing = _Pairing(units, n_resamples, seed)
-    pairs = [(contender, name) for contender in field for name in judges]
+    table = pa.concat_tables([scored.rows[contender.name, name] for contender in field for name in judges])
     return Comparison(
-        table=_table({(contender.name, name): scores[contender.name, name] for contender, name in pairs}),
+        table=table,
         summaries=[
-            _summarise(contender, name, scores, (reference, second_reference), pairing) for contender, name in pairs
+            _summarise(scored.rows, (contender.name, name), (reference, second_reference), pairing)
+            for contender in field
+            for name in judges
         ],
-        examples=Examples(chosen, crops[chosen], targets[chosen], positions, completions),
-        micrograph_ids=names,
-        corners=None if corners is None else _per_crop("corners", corners, len(crops)),
+        examples=scored.examples,
         n_positions=geometry.n_positions_total,
         image_size=geometry.image_size,
         reference=reference,
         second_reference=second_reference,
-        n_groups=len(np.unique(units)),
         policies=tuple(contender.name for contender in field if contender.policy is not None),
     )
 
@@ -360,94 +353,58 @@ def _per_crop(what: str, values: Any, n_crops: int) -> np.ndarray:
     return array
 
 
-def _measure_all(
-    contender: Contender,
-    crops: np.ndarray,
-    targets: np.ndarray,
-    geometry: ScanGeometry,
-    instrument: Instrument,
-    batch_size: int,
-    seed: int,
-) -> Measurement:
-    parts = [
-        measure(
-            contender,
-            crops[begin : begin + batch_size],
-            geometry,
-            first_crop=begin,
-            acquisition=instrument,
-            seed=seed,
-            targets=targets[begin : begin + batch_size],
-        )
-        for begin in range(0, len(crops), batch_size)
-    ]
-    return Measurement(
-        np.concatenate([part.positions for part in parts]), np.concatenate([part.values for part in parts])
-    )
-
-
-def _spread(losses: np.ndarray, n_examples: int) -> np.ndarray:
-    """Indices of crops at evenly spaced quantiles of the loss, in its order; the very extremes are left out."""
-    n_chosen = min(max(n_examples, 0), len(losses))
-    quantiles = (np.arange(n_chosen) + 0.5) / max(n_chosen, 1)
-    return np.argsort(losses, kind="stable")[(quantiles * len(losses)).astype(np.int64)]
-
-
-class _Scoring:
-    """Completes what was measured, in batches, and scores it against the targets."""
+class _Scored:
+    """Rows by scan and completer, and examples, of the contenders added so far."""
 
     def __init__(
         self,
-        targets: np.ndarray,
+        cut: CutCrops,
         completers: Mapping[str, Completer],
+        geometry: ScanGeometry,
         instrument: Instrument,
         batch_size: int,
+        seed: int,
     ) -> None:
-        self._targets = targets
+        self._cut = cut
         self._completers = completers
+        self._geometry = geometry
         self._instrument = instrument
         self._batch_size = batch_size
+        self._seed = seed
+        self.rows: dict[tuple[str, str], pa.Table] = {}
+        self.examples = Examples(np.empty(0, np.int64), cut.crops[:0], cut.targets[:0], {}, {})
 
-    def score(self, scan: str, completer: str, measured: Measurement) -> dict[str, np.ndarray]:
-        """The columns `METRICS` for every crop, each of shape ``(n_crops,)``."""
-        parts: dict[str, list[np.ndarray]] = {"loss": [], "rmse": [], "psnr": [], "ssim": []}
-        functions = {"loss": metrics.loss, "rmse": metrics.rmse, "psnr": metrics.psnr, "ssim": metrics.ssim}
-        for begin in range(0, len(self._targets), self._batch_size):
-            batch = slice(begin, begin + self._batch_size)
-            completions = self.complete(scan, completer, Measurement(measured.positions[batch], measured.values[batch]))
-            for name, function in functions.items():
-                parts[name].append(function(completions, self._targets[batch]))
-        columns = {name: np.concatenate(values) for name, values in parts.items()}
-        columns["coverage"] = coverage(measured.positions, self._targets.shape[-1])
-        costs = scan_costs(measured.positions, self._instrument)
-        columns["path_length"] = costs.path_length
-        columns["scan_time"] = costs.time
-        return columns | {name: getattr(costs, name) for name in COSTS if name not in columns}
+    def add(self, contender: Contender, n_examples: int) -> None:
+        """Measure, complete and score; the first contender's losses with the first completer choose the examples."""
+        cut, batch_size = self._cut, self._batch_size
+        measured = measure_all(contender, cut, self._geometry, self._instrument, self._seed, batch_size=batch_size)
+        for name in self._completers:
+            names = RowNames(
+                seed=self._seed,
+                geometry=f"{self._geometry.n_positions_total} positions",
+                scan=contender.name,
+                completer=name,
+                role=contender.effective_role,
+                contiguous=contender.contiguous,
+            )
+            completions = self._complete(name, measured)
+            rows = make_rows(names, cut, measured.positions, completions, self._instrument)
+            if not self.rows:
+                chosen = example_crops(rows["loss"].to_numpy(), n_examples)
+                self.examples = Examples(chosen, cut.crops[chosen], cut.targets[chosen], {}, {})
+            self.rows[contender.name, name] = rows
+        few = Measurement(*(array[self.examples.indices] for array in measured))
+        self.examples.positions[contender.name] = few.positions
+        for name in self._completers:
+            self.examples.completions[contender.name, name] = self._complete(name, few)
 
-    def complete(self, scan: str, completer: str, measured: Measurement) -> np.ndarray:
+    def _complete(self, completer: str, measured: Measurement) -> np.ndarray:
         """Completions of measurements, shape ``(n_scans, S, S)``."""
-        image_size = self._targets.shape[-1]
+        size = self._geometry.image_size
         if len(measured.values) == 0:
-            return np.empty((0, image_size, image_size), dtype=np.float32)
-        partial = partial_scans(measured.values, measured.positions, image_size)
-        return complete(self._completers[completer], partial, name=completer)[:, 0]
-
-
-def _table(scores: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -> np.ndarray:
-    blocks = []
-    scans = np.array([scan for scan, _ in scores])
-    completers = np.array([completer for _, completer in scores])
-    columns = [("crop", np.int64), ("scan", scans.dtype), ("completer", completers.dtype)]
-    dtype = np.dtype(columns + [(name, np.float64) for name in METRICS])
-    for (scan, completer), values in scores.items():
-        block = np.zeros(len(values["loss"]), dtype=dtype)
-        block["crop"] = np.arange(len(block))
-        block["scan"] = scan
-        block["completer"] = completer
-        for name in METRICS:
-            block[name] = values[name]
-        blocks.append(block)
-    return np.concatenate(blocks)
+            return np.empty((0, size, size), np.float32)
+        partial = partial_scans(measured.values, measured.positions, size)
+        return complete(self._completers[completer], partial, batch_size=self._batch_size, name=completer)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -458,29 +415,35 @@ class _Pairing:
     n_resamples: int
     seed: int
 
-    def pair(self, losses: np.ndarray, others: np.ndarray) -> Paired:
+    def pair(self, losses: np.ndarray, others: np.ndarray) -> LossRatio:
         # The same seed for all rows: all intervals then rest on the same draws of micrographs.
         rng = np.random.default_rng(self.seed)
         interval = bootstrap_ratio(losses, others, self.units, rng, n_resamples=self.n_resamples)
-        return Paired(ratio_of_means(losses, others), interval, win_rate(losses, others))
+        return LossRatio(ratio_of_means(losses, others), interval, win_rate(losses, others))
 
 
 def _summarise(
-    contender: Contender,
-    completer: str,
-    scores: Mapping[tuple[str, str], Mapping[str, np.ndarray]],
+    rows: Mapping[tuple[str, str], pa.Table],
+    key: tuple[str, str],
     references: tuple[str, str | None],
     pairing: _Pairing,
 ) -> ScanSummary:
-    columns = scores[contender.name, completer]
-    means = {name: float(np.mean(columns[name])) for name in METRICS}
-    first = pairing.pair(columns["loss"], scores[references[0], completer]["loss"])
-    others = None if references[1] is None else scores.get((references[1], completer))
+    """What the rows of a scan and completer say, beside those of the references with the same completer."""
+    own, completer = rows[key], key[1]
+    means = {name: float(np.mean(own[name].to_numpy())) for name in METRICS}
+    losses = own["loss"].to_numpy()
+
+    def beside(scan: str | None) -> LossRatio | None:
+        others = None if scan is None else rows.get((scan, completer))
+        return None if others is None else pairing.pair(losses, others["loss"].to_numpy())
+
+    first = beside(references[0])
+    assert first is not None  # The reference is one of the contenders.
     return ScanSummary(
-        scan=contender.name,
+        scan=key[0],
         completer=completer,
         loss_mean=means["loss"],
-        loss_std=float(np.std(columns["loss"])),
+        loss_std=float(np.std(losses)),
         rmse_mean=means["rmse"],
         psnr_mean=means["psnr"],
         ssim_mean=means["ssim"],
@@ -489,11 +452,11 @@ def _summarise(
         ratio_ci95=first.ratio_ci95,
         win_rate=first.win_rate,
         path_length_mean=means["path_length"],
-        contiguous=contender.contiguous,
+        contiguous=own["contiguous"][0].as_py(),
         n_positions_mean=means["n_positions"],
         electrons_mean=means["electrons"] if math.isfinite(means["electrons"]) else None,
         scan_time_mean=means["scan_time"],
         largest_turn_mean=means["largest_turn"],
         largest_acceleration_mean=means["largest_acceleration"],
-        second=None if others is None else pairing.pair(columns["loss"], others["loss"]),
+        second=beside(references[1]),
     )

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from adaptive_scan.errors import SettingError
-from adaptive_scan.evaluation.metrics import loss
-from adaptive_scan.evaluation.statistics import bootstrap_ratio, ratio_of_means
+from adaptive_scan.evaluation.metrics import loss, rmse_of_loss
+from adaptive_scan.evaluation.statistics import bootstrap_ratio
 from adaptive_scan.generators import Completer, blur_targets, complete
 from adaptive_scan.scans import STATIC_SCANS, partial_scans, sample, static_scan
 
@@ -41,21 +41,12 @@ class CompletionScore:
     @property
     def rmse(self) -> float:
         """Root of the mean squared error over all crops, on [0, 1], as the papers give it."""
-        return float(np.sqrt(self.losses.mean() / 10.0) / 2.0)
+        return rmse_of_loss(self.losses.mean())
 
     def rmse_interval(self, groups: np.ndarray, rng: np.random.Generator) -> tuple[float, float] | None:
         """95 % bootstrap interval of `rmse` over groups of micrographs; None where there is one group only."""
         interval = bootstrap_ratio(self.losses, np.ones_like(self.losses), groups, rng)
-        return None if interval is None else (_to_rmse(interval[0]), _to_rmse(interval[1]))
-
-    def rmse_ratio(self, other: CompletionScore) -> float | None:
-        """Its `rmse` as a fraction of another's on the same crops; None where that is 0."""
-        ratio = ratio_of_means(self.losses, other.losses)
-        return None if ratio is None else float(np.sqrt(ratio))
-
-
-def _to_rmse(mean_loss: float) -> float:
-    return float(np.sqrt(mean_loss / 10.0) / 2.0)
+        return None if interval is None else (rmse_of_loss(interval[0]), rmse_of_loss(interval[1]))
 
 
 def score_completers(

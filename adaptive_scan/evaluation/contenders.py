@@ -299,7 +299,8 @@ class _InOrder:
         return (np.arange(n_crops, dtype=np.int64) % len(self._crops))[:, None]
 
     def take(self, ids: np.ndarray) -> np.ndarray:
-        return self._crops[ids[:, 0]]
+        found: np.ndarray = self._crops[ids[:, 0]]
+        return found
 
 
 def _with_spacing(actions: np.ndarray, batch: ScanBatch) -> np.ndarray:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from adaptive_scan.micrographs.errors import MicrographError
 from adaptive_scan.micrographs.preprocessing import UNIFORM_RANGE
-from adaptive_scan.micrographs.splits import MANIFEST_NAME
+from adaptive_scan.micrographs.splits import find_column, read_column
 from adaptive_scan.specimens import FAMILIES
 from adaptive_scan.specimens.recipes import SPECIMEN_FAMILIES
 
@@ -26,7 +24,6 @@ _RULES = (
     ("lattice", re.compile(r"lattice|dumbbell|monolayer|bilayer|boundary|atomic column|dislocation")),
     ("particles", re.compile(r"particle|catalyst|agglomerate|\brods?\b|crystals on")),
 )
-_COLUMNS = {"file", "content"}
 
 
 def sparsity(crops: np.ndarray) -> np.ndarray:
@@ -62,7 +59,8 @@ def sparsity(crops: np.ndarray) -> np.ndarray:
     root = np.sqrt(magnitudes.shape[1])
     ratios = np.full(len(crops), root)
     np.divide(magnitudes.sum(axis=1), norms, out=ratios, where=norms > 0.0)
-    return np.clip((root - ratios) / (root - 1.0), 0.0, 1.0)
+    found: np.ndarray = np.clip((root - ratios) / (root - 1.0), 0.0, 1.0)
+    return found
 
 
 def content_class(text: str) -> str:
@@ -88,36 +86,19 @@ def content_class(text: str) -> str:
 def read_contents(manifest: Path, folders: Sequence[Path] = ()) -> dict[Path, str]:
     """Read what files show from a CSV with the columns ``file`` and ``content``.
 
-    A relative file name is looked for beside the CSV and in ``folders``, and the first that exists is meant, as
-    `adaptive_scan.micrographs.splits.read_groups` does. Rows without content are left out.
+    Names are looked up as `adaptive_scan.micrographs.splits.read_column` does.
 
     Args:
         manifest: The CSV, UTF-8.
         folders: Further places that names may be relative to.
 
     Returns:
-        Resolved path to the text, as it stands; nothing where the table lacks one of the columns.
+        Resolved path to the text; nothing where the table lacks one of the columns.
 
     Raises:
         MicrographError: If it cannot be read.
     """
-    expected = "a CSV, with the columns file and content where contents are known"
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            rows = list(table) if set(table.fieldnames or ()) >= _COLUMNS else []
-    except FileNotFoundError as error:
-        raise MicrographError(manifest, "nothing there", expected) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MicrographError(manifest, f"a file that is no CSV ({error})", expected) from error
-    contents = {}
-    for row in rows:
-        candidates = [place / (row["file"] or "") for place in (manifest.parent, *folders)]
-        named = next((candidate for candidate in candidates if candidate.is_file()), None)
-        text = (row["content"] or "").strip()
-        if named is not None and text:
-            contents[named.resolve()] = text
-    return contents
+    return _stripped(read_column(manifest, "content", folders, required=False))
 
 
 def find_contents(root: Path) -> dict[Path, str]:
@@ -129,16 +110,8 @@ def find_contents(root: Path) -> dict[Path, str]:
     Returns:
         Resolved path to the text; nothing where no such table is found.
     """
-    folder = (root if root.is_dir() else root.parent).resolve()
-    for place in (folder, folder.parent):
-        manifest = place / MANIFEST_NAME
-        if not manifest.is_file():
-            continue
-        try:
-            contents = read_contents(manifest, [folder])
-        except MicrographError:
-            # Any other table may bear this common name; only one with our columns was meant for us.
-            continue
-        if any(named.is_relative_to(folder) for named in contents):
-            return contents
-    return {}
+    return _stripped(find_column(root, "content"))
+
+
+def _stripped(told: dict[Path, str]) -> dict[Path, str]:
+    return {file: text.strip() for file, text in told.items() if text.strip()}

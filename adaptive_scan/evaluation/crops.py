@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from adaptive_scan.evaluation.content import sparsity
 from adaptive_scan.specimens import Truth
 
 
@@ -33,3 +35,8 @@ class CutCrops:
 
     def __len__(self) -> int:
         return len(self.crops)
+
+    @cached_property
+    def sparsity(self) -> np.ndarray:
+        """How sparse each target is, as `adaptive_scan.evaluation.content.sparsity` says it, shape (n_crops,)."""
+        return sparsity(self.targets)

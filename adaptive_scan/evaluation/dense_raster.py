@@ -20,9 +20,7 @@ from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
 from adaptive_scan.acquisition import (
     Acquisition,
-    FaultyReadings,
     Instrument,
-    Model,
     PoissonCounting,
     Quantisation,
     Saturation,
@@ -31,6 +29,8 @@ from adaptive_scan.acquisition import (
     as_instrument,
     scan_costs,
 )
+from adaptive_scan.acquisition.detector import FaultyReadings
+from adaptive_scan.acquisition.models import Model
 from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import VALIDATION, instrument_seed
 from adaptive_scan.evaluation.metrics import loss
@@ -40,15 +40,18 @@ _ANSCOMBE = 3.0 / 8.0
 
 
 def _gaussian(picture: np.ndarray, strength: float) -> np.ndarray:
-    return ndimage.gaussian_filter(picture, strength)
+    found: np.ndarray = ndimage.gaussian_filter(picture, strength)
+    return found
 
 
 def _total_variation(picture: np.ndarray, strength: float) -> np.ndarray:
-    return denoise_tv_chambolle(picture, weight=strength)
+    found: np.ndarray = denoise_tv_chambolle(picture, weight=strength)
+    return found
 
 
 def _non_local_means(picture: np.ndarray, strength: float) -> np.ndarray:
-    return denoise_nl_means(picture, patch_size=5, patch_distance=7, h=strength, sigma=1.0, fast_mode=True)
+    found: np.ndarray = denoise_nl_means(picture, patch_size=5, patch_distance=7, h=strength, sigma=1.0, fast_mode=True)
+    return found
 
 
 DENOISERS: MappingProxyType[str, tuple[Callable[[np.ndarray, float], np.ndarray], tuple[float, ...]]] = (
@@ -126,7 +129,8 @@ def _unstable(stable: np.ndarray) -> np.ndarray:
     # At no counts the mean is 2 sqrt(3/8), below which the closed form has no meaning.
     d = np.maximum(stable, 2.0 * math.sqrt(_ANSCOMBE))
     root = math.sqrt(1.5)
-    return np.maximum(d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 1 / 8, 0.0)
+    found: np.ndarray = np.maximum(d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 1 / 8, 0.0)
+    return found
 
 
 def diluted(instrument: Instrument, share: float) -> Instrument:
@@ -301,7 +305,8 @@ def _counts(instrument: Instrument, values: np.ndarray) -> np.ndarray:
 
 def _as_values(instrument: Instrument, counts: np.ndarray) -> np.ndarray:
     intensities = counts / float(instrument.exposure.electrons(instrument.dwell))
-    return np.clip(instrument.exposure.values(intensities), -1.0, 1.0).astype(np.float32)
+    found: np.ndarray = np.clip(instrument.exposure.values(intensities), -1.0, 1.0).astype(np.float32)
+    return found
 
 
 class Tuning(NamedTuple):

@@ -15,6 +15,7 @@ from adaptive_scan.errors import SettingError
 LARGEST_PSNR = 100.0
 """PSNR of a completion identical to its target, and the most any completion gets [dB]."""
 
+_LOSS_SCALE = 10.0
 _DATA_RANGE = 2.0
 _SMALLEST_SIDE = 7
 _FULL_WINDOW = 11
@@ -40,7 +41,7 @@ def loss(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         >>> loss(np.full((1, 8, 8), 0.1), np.zeros((1, 8, 8))).round(6).tolist()
         [0.1]
     """
-    return 10.0 * _mean_squared_error(completions, targets)
+    return _LOSS_SCALE * _mean_squared_error(completions, targets)
 
 
 def rmse(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -60,7 +61,18 @@ def rmse(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         >>> rmse(np.full((1, 8, 8), 0.1), np.zeros((1, 8, 8))).round(6).tolist()
         [0.05]
     """
-    return 0.5 * np.sqrt(_mean_squared_error(completions, targets))
+    found: np.ndarray = 0.5 * np.sqrt(_mean_squared_error(completions, targets))
+    return found
+
+
+def rmse_of_loss(mean_loss: float) -> float:
+    """Root mean squared error on the scale [0, 1] of all pixels together, of which the mean loss is known.
+
+    Example:
+        >>> rmse_of_loss(0.1)
+        0.05
+    """
+    return float(np.sqrt(mean_loss / _LOSS_SCALE) / 2.0)
 
 
 def rmse_measured(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -131,7 +143,8 @@ def psnr(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """
     error = _mean_squared_error(completions, targets)
     smallest = _DATA_RANGE**2 * 10.0 ** (-LARGEST_PSNR / 10.0)
-    return 10.0 * np.log10(_DATA_RANGE**2 / np.maximum(error, smallest))
+    found: np.ndarray = 10.0 * np.log10(_DATA_RANGE**2 / np.maximum(error, smallest))
+    return found
 
 
 def ssim(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -178,7 +191,8 @@ def ssim(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
 def _mean_squared_error(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     _check_shapes(completions, targets)
     difference = np.subtract(completions, targets, dtype=np.float64)
-    return np.mean(difference**2, axis=(1, 2))
+    found: np.ndarray = np.mean(difference**2, axis=(1, 2))
+    return found
 
 
 def _masked_rmse(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray, *, measured: bool) -> np.ndarray:
@@ -190,7 +204,8 @@ def _masked_rmse(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray
     n_pixels = chosen.sum(axis=(1, 2))
     means = np.full(len(targets), np.nan)
     np.divide(squared.sum(axis=(1, 2)), n_pixels, out=means, where=n_pixels > 0)
-    return 0.5 * np.sqrt(means)
+    found: np.ndarray = 0.5 * np.sqrt(means)
+    return found
 
 
 def _check_shapes(completions: np.ndarray, targets: np.ndarray) -> None:

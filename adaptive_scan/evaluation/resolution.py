@@ -155,7 +155,7 @@ def _first_crossings(correlations: np.ndarray, frequencies: np.ndarray, threshol
     high, low = correlations[scans, before], correlations[scans, first]
     fall = np.where(high > low, high - low, 1.0)
     share = (high - threshold) / fall
-    crossings = frequencies[before] + share * (frequencies[first] - frequencies[before])
+    crossings: np.ndarray = frequencies[before] + share * (frequencies[first] - frequencies[before])
     crossings[first == 0] = 0.0
     crossings[~below.any(axis=1)] = 0.5
     return crossings
@@ -187,7 +187,8 @@ def _coefficients(pictures: np.ndarray) -> np.ndarray:
     # What rounding leaves of a uniform picture would correlate with anything by chance.
     values *= spans >= UNIFORM_RANGE
     values *= _window(pictures.shape[-1])
-    return fft.rfft2(values)
+    found: np.ndarray = fft.rfft2(values)
+    return found
 
 
 @lru_cache(maxsize=8)

@@ -159,7 +159,8 @@ def names(rows: pa.Table, column: str) -> list[str]:
 
 
 def _numbers(rows: pa.Table, column: str) -> np.ndarray:
-    return rows[column].to_numpy()
+    found: np.ndarray = rows[column].to_numpy()
+    return found
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,12 @@ import pyarrow as pa
 from adaptive_scan.acquisition import Instrument, ScanCosts, scan_costs
 from adaptive_scan.evaluation import metrics
 from adaptive_scan.evaluation.contenders import Contender, Measurement, measure
-from adaptive_scan.evaluation.content import sparsity
 from adaptive_scan.evaluation.crops import CutCrops
 from adaptive_scan.evaluation.resolution import frc_cutoff, ring_sums
 from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, SCHEMA, Sums
 from adaptive_scan.evaluation.systematic_errors import path_bins
 from adaptive_scan.evaluation.truth import TRUTH_METRICS, truth_metrics
-from adaptive_scan.scans import ScanGeometry, coverage
+from adaptive_scan.scans import ScanGeometry, coverage, partial_scans
 from adaptive_scan.specimens import Truth
 
 N_AT_ONCE = 256
@@ -32,100 +31,59 @@ def measure_all(
     seed: int,
     *,
     stream: int = 0,
+    batch_size: int = N_AT_ONCE,
 ) -> Measurement:
     """Scan every crop once, in batches of a fixed size.
 
     Args:
         contender: What scans.
         cut: The crops, and the targets that only an oracle sees.
-        geometry: Fixes the dose.
+        geometry: Fixes the number of positions.
         instrument: What all scans go through.
         seed: Of random paths and of the instrument.
         stream: Which random numbers of the seed; `adaptive_scan.evaluation.contenders.VALIDATION` for crops that
             something is chosen on.
+        batch_size: Crops scanned at once; the faults that they meet depend on it.
+
+    Returns:
+        Positions and values of all crops, in their order.
+
+    Raises:
+        ValueError: As `adaptive_scan.evaluation.contenders.measure`.
     """
     parts = [
         measure(
             contender,
-            cut.crops[begin : begin + N_AT_ONCE],
+            cut.crops[begin : begin + batch_size],
             geometry,
             first_crop=begin,
             acquisition=instrument,
             seed=seed,
             stream=stream,
-            targets=cut.targets[begin : begin + N_AT_ONCE],
+            targets=cut.targets[begin : begin + batch_size],
         )
-        for begin in range(0, len(cut), N_AT_ONCE)
+        for begin in range(0, len(cut), batch_size)
     ]
     return Measurement(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def cost_columns(
-    positions: np.ndarray, instrument: Instrument, image_size: int, costs: ScanCosts | None = None
-) -> dict[str, np.ndarray]:
-    """The columns `COST_COLUMNS` of scans, float64, shape (n_scans,) each.
+def example_crops(losses: np.ndarray, n_examples: int) -> np.ndarray:
+    """Crops at evenly spaced quantiles of the loss, in its order; the very extremes are left out.
 
     Args:
-        positions: Where the probe was sent [px], shape (n_scans, n_positions, 2).
-        instrument: Fixes dwell time, exposure and timing.
-        image_size: Side S of the field [px].
-        costs: What the scans cost, where that is not what the instrument says of the positions.
+        losses: Loss of each crop, shape (n_crops,).
+        n_examples: How many are wanted; there are no more than crops.
+
+    Returns:
+        Indices of the crops, int64, shape (n_chosen,).
 
     Example:
-        >>> from adaptive_scan.acquisition import make_instrument
-        >>> costs = cost_columns(np.array([[[0.0, 0.0], [0.0, 3.0]]]), make_instrument("ideal"), 4)
-        >>> costs["coverage"].tolist(), costs["path_length"].tolist()
-        ([0.125], [3.0])
+        >>> example_crops(np.array([0.4, 0.1, 0.3, 0.2]), 2).tolist()
+        [3, 0]
     """
-    costs = scan_costs(positions, instrument) if costs is None else costs
-    found = {
-        "n_positions": costs.n_positions,
-        "electrons": costs.electrons,
-        "coverage": coverage(positions, image_size),
-        "path_length": costs.path_length,
-        "scan_time": costs.time,
-        "largest_turn": costs.largest_turn,
-        "largest_acceleration": costs.largest_acceleration,
-    }
-    return {name: np.asarray(found[name], np.float64) for name in COST_COLUMNS}
-
-
-def metric_columns(completions: np.ndarray, masks: np.ndarray, cut: CutCrops) -> dict[str, np.ndarray]:
-    """The columns `METRIC_COLUMNS` of completions, float64, shape (n_crops,) each.
-
-    Args:
-        completions: Shape (n_crops, S, S).
-        masks: Nonzero where a pixel was measured, the same shape.
-        cut: The crops, their targets and what is known of them.
-    """
-    targets = cut.targets
-    found = {
-        "loss": metrics.loss(completions, targets),
-        "rmse": metrics.rmse(completions, targets),
-        "psnr": metrics.psnr(completions, targets),
-        "ssim": metrics.ssim(completions, targets),
-        "rmse_measured": metrics.rmse_measured(completions, targets, masks),
-        "rmse_unmeasured": metrics.rmse_unmeasured(completions, targets, masks),
-        "frc_cutoff": frc_cutoff(completions, targets),
-        **truth_columns(completions, cut.truths),
-    }
-    return {name: np.asarray(found[name], np.float64) for name in METRIC_COLUMNS}
-
-
-def truth_columns(completions: np.ndarray, truths: Sequence[Truth | None]) -> dict[str, np.ndarray]:
-    """What `adaptive_scan.evaluation.truth.truth_metrics` finds; NaN for crops of which nothing is known.
-
-    Args:
-        completions: Shape (n_crops, S, S).
-        truths: What is known of each crop.
-    """
-    known = {place: truth for place, truth in enumerate(truths) if truth is not None}
-    columns = {name: np.full(len(truths), np.nan) for name in TRUTH_METRICS}
-    if known:
-        places = list(known)
-        for name, values in truth_metrics(completions[places], list(known.values())).items():
-            columns[name][places] = values
-    return columns
+    n_chosen = min(max(n_examples, 0), len(losses))
+    quantiles = (np.arange(n_chosen) + 0.5) / max(n_chosen, 1)
+    return np.argsort(losses, kind="stable")[(quantiles * len(losses)).astype(np.int64)]
 
 
 @dataclass(frozen=True)
@@ -150,18 +108,39 @@ class RowNames:
 
 
 def make_rows(
-    names: RowNames, cut: CutCrops, completions: np.ndarray, masks: np.ndarray, costs: Mapping[str, np.ndarray]
+    names: RowNames,
+    cut: CutCrops,
+    positions: np.ndarray,
+    completions: np.ndarray,
+    instrument: Instrument,
+    costs: ScanCosts | None = None,
 ) -> pa.Table:
     """One row for each crop, with the columns of `SCHEMA`.
 
     Args:
         names: What names the rows.
         cut: The crops, in order.
+        positions: Where the probe was sent [px], shape (n_crops, n_positions, 2).
         completions: Shape (n_crops, S, S).
-        masks: Nonzero where a pixel was measured, the same shape.
-        costs: The columns `COST_COLUMNS`.
+        instrument: Fixes dwell time, exposure and timing.
+        costs: What the scans cost, where that is not what the instrument says of the positions.
+
+    Returns:
+        The table, n_crops rows.
+
+    Example:
+        >>> from adaptive_scan.acquisition import make_instrument
+        >>> crops = np.zeros((1, 8, 8), np.float32)
+        >>> cut = CutCrops(crops, crops, ["m"], ["g"], None, ["other"], [None])
+        >>> names = RowNames(0, "2/64", "line", "none", "static", contiguous=True)
+        >>> positions = np.array([[[0.0, 0.0], [0.0, 4.0]]])
+        >>> rows = make_rows(names, cut, positions, crops + 0.1, make_instrument("ideal"))
+        >>> round(rows["loss"][0].as_py(), 6), rows["coverage"][0].as_py(), rows["path_length"][0].as_py()
+        (0.1, 0.03125, 4.0)
     """
     corners = [(None, None)] * len(cut) if cut.corners is None else cut.corners.tolist()
+    size = cut.targets.shape[-1]
+    spent = scan_costs(positions, instrument) if costs is None else costs
     columns = {
         **{name: [value] * len(cut) for name, value in vars(names).items()},
         "crop": range(len(cut)),
@@ -170,25 +149,75 @@ def make_rows(
         "row": [row for row, _ in corners],
         "column": [column for _, column in corners],
         "content": cut.content,
-        "sparsity": sparsity(cut.targets),
-        **metric_columns(completions, masks, cut),
-        **costs,
+        "sparsity": cut.sparsity,
+        **_metric_columns(completions, _masks(positions, size), cut),
+        **_cost_columns(positions, size, spent),
     }
     return pa.table({field.name: pa.array(columns[field.name], field.type) for field in SCHEMA}, schema=SCHEMA)
 
 
-def make_sums(positions: np.ndarray, completions: np.ndarray, masks: np.ndarray, targets: np.ndarray) -> Sums:
+def _masks(positions: np.ndarray, image_size: int) -> np.ndarray:
+    """1 where a pixel was measured, shape (n_scans, S, S)."""
+    return partial_scans(np.zeros(positions.shape[:2]), positions, image_size)[:, 1]
+
+
+def _cost_columns(positions: np.ndarray, image_size: int, costs: ScanCosts) -> dict[str, np.ndarray]:
+    """The columns `COST_COLUMNS`, float64, shape (n_scans,) each."""
+    found = {
+        "n_positions": costs.n_positions,
+        "electrons": costs.electrons,
+        "coverage": coverage(positions, image_size),
+        "path_length": costs.path_length,
+        "scan_time": costs.time,
+        "largest_turn": costs.largest_turn,
+        "largest_acceleration": costs.largest_acceleration,
+    }
+    return {name: np.asarray(found[name], np.float64) for name in COST_COLUMNS}
+
+
+def _metric_columns(completions: np.ndarray, masks: np.ndarray, cut: CutCrops) -> dict[str, np.ndarray]:
+    """The columns `METRIC_COLUMNS`, float64, shape (n_crops,) each; in batches, which bounds the memory."""
+    parts = []
+    for begin in range(0, len(cut), N_AT_ONCE):
+        batch = slice(begin, begin + N_AT_ONCE)
+        pictures = completions[batch], cut.targets[batch]
+        parts.append(
+            {
+                "loss": metrics.loss(*pictures),
+                "rmse": metrics.rmse(*pictures),
+                "psnr": metrics.psnr(*pictures),
+                "ssim": metrics.ssim(*pictures),
+                "rmse_measured": metrics.rmse_measured(*pictures, masks[batch]),
+                "rmse_unmeasured": metrics.rmse_unmeasured(*pictures, masks[batch]),
+                "frc_cutoff": frc_cutoff(*pictures),
+                **_truth_columns(completions[batch], cut.truths[batch]),
+            }
+        )
+    return {name: np.concatenate([np.asarray(part[name], np.float64) for part in parts]) for name in METRIC_COLUMNS}
+
+
+def _truth_columns(completions: np.ndarray, truths: Sequence[Truth | None]) -> dict[str, np.ndarray]:
+    """What `adaptive_scan.evaluation.truth.truth_metrics` finds; NaN for crops of which nothing is known."""
+    known = {place: truth for place, truth in enumerate(truths) if truth is not None}
+    columns = {name: np.full(len(truths), np.nan) for name in TRUTH_METRICS}
+    if known:
+        places = list(known)
+        for name, values in truth_metrics(completions[places], list(known.values())).items():
+            columns[name][places] = values
+    return columns
+
+
+def make_sums(positions: np.ndarray, completions: np.ndarray, targets: np.ndarray) -> Sums:
     """What maps and curves are made from, over all crops.
 
     Args:
         positions: Where the probe was sent [px], shape (n_crops, n_positions, 2).
         completions: Shape (n_crops, S, S).
-        masks: Nonzero where a pixel was measured, the same shape.
         targets: What the completions should be, the same shape.
     """
     size = targets.shape[-1]
     squared = np.subtract(completions, targets, dtype=np.float64) ** 2
-    bins = path_bins(masks).ravel()
+    bins = path_bins(_masks(positions, size)).ravel()
     # No distance in the field is longer than its diagonal, and a mask with no measured pixel has S.
     n_bins = max(int(np.ceil(np.sqrt(2) * (size - 1))), size) + 1
     pixels = np.clip(np.floor(positions.reshape(-1, 2) + 0.5), 0, size - 1).astype(np.int64)

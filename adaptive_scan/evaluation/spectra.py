@@ -45,6 +45,6 @@ def rings(frequencies: np.ndarray) -> np.ndarray:
     """Ring of each element; -1 outside and at frequency 0."""
     radius = np.hypot(*frequencies)
     # An element on the edge of two rings, up to rounding, belongs to the inner one.
-    found = np.ceil(radius * 2 * N_FREQUENCIES - 1e-9).astype(np.int64) - 1
+    found: np.ndarray = np.ceil(radius * 2 * N_FREQUENCIES - 1e-9).astype(np.int64) - 1
     found[found >= N_FREQUENCIES] = -1
     return found

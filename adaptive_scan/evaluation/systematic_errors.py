@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from adaptive_scan.acquisition import Acquisition, Instrument
-from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import Contender, measure
+from adaptive_scan.evaluation.statistics import group_resamples, percentile_ends
 from adaptive_scan.generators import Completer, complete
 from adaptive_scan.generators.distance import distance_to_measured
 from adaptive_scan.micrographs import blur_target
@@ -29,8 +29,6 @@ HISTOGRAM_EDGES = np.linspace(0.0, 0.224, 101)
 
 N_RESAMPLES = 1000
 """Resamples of the bootstrap of a curve."""
-
-_LARGEST_BLOCK = 2_000_000
 
 
 class ErrorCurve(NamedTuple):
@@ -79,7 +77,8 @@ def path_bins(masks: np.ndarray) -> np.ndarray:
         [[[0, 1], [1, 2]]]
     """
     distances = distance_to_measured(torch.from_numpy(np.ascontiguousarray(masks))).numpy()
-    return np.ceil(distances).astype(np.int64)
+    found: np.ndarray = np.ceil(distances).astype(np.int64)
+    return found
 
 
 def edge_bins(image_size: int) -> np.ndarray:
@@ -97,7 +96,8 @@ def edge_bins(image_size: int) -> np.ndarray:
     """
     rows, columns = np.indices((image_size, image_size))
     inwards = np.minimum(rows, columns)
-    return np.minimum(inwards, image_size - 1 - np.maximum(rows, columns))
+    found: np.ndarray = np.minimum(inwards, image_size - 1 - np.maximum(rows, columns))
+    return found
 
 
 class SystematicErrors:
@@ -219,7 +219,7 @@ class SystematicErrors:
 
     def _require_some(self) -> None:
         if not self.n_pictures:
-            raise SettingError("errors hold no picture; expected at least one")
+            raise ValueError("errors hold no picture; expected at least one")
 
 
 def _curve(sums: np.ndarray, counts: np.ndarray, rng: np.random.Generator, n_resamples: int) -> ErrorCurve:
@@ -263,15 +263,11 @@ def resampled_rmse(
     n_groups, n_bins = sums.shape
     if n_groups < 2:
         return np.full(n_bins, np.nan), np.full(n_bins, np.nan)
-    means = np.full((n_resamples, n_bins), np.nan)
-    block = max(1, _LARGEST_BLOCK // n_groups)
-    for begin in range(0, n_resamples, block):
-        end = min(begin + block, n_resamples)
-        drawn = rng.multinomial(n_groups, np.full(n_groups, 1.0 / n_groups), size=end - begin).astype(np.float64)
+    means = []
+    for drawn in group_resamples(n_groups, n_resamples, rng):
         n_pixels = drawn @ counts
-        np.divide(drawn @ sums, n_pixels, out=means[begin:end], where=n_pixels > 0)
-    tail = 0.5 * (1.0 - confidence)
-    low, high = np.quantile(0.5 * np.sqrt(means), [tail, 1.0 - tail], axis=0)
+        means.append(np.divide(drawn @ sums, n_pixels, out=np.full(n_pixels.shape, np.nan), where=n_pixels > 0))
+    low, high = percentile_ends(0.5 * np.sqrt(np.concatenate(means)), confidence)
     return low, high
 
 
@@ -341,7 +337,9 @@ def measure_errors(
     for crops, groups in batches:
         targets = blur_target(crops) if blur_targets else crops
         for scan in contenders:
-            positions, values = measure(scan, crops, geometry, first_crop=first, acquisition=acquisition, seed=seed)
+            positions, values = measure(
+                scan, crops, geometry, first_crop=first, acquisition=acquisition, seed=seed, targets=targets
+            )
             partial = partial_scans(values, positions, geometry.image_size)
             for name, completer in completers.items():
                 completions = complete(completer, partial, name=name)[:, 0]

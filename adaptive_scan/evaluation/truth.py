@@ -204,7 +204,8 @@ def find_atoms(picture: np.ndarray, resolution: float) -> np.ndarray:
     top = padded[rows, columns]
     down = _vertex(padded[rows - 1, columns], top, padded[rows + 1, columns])
     across = _vertex(padded[rows, columns - 1], top, padded[rows, columns + 1])
-    return peaks + np.stack([down, across], axis=1)
+    found: np.ndarray = peaks + np.stack([down, across], axis=1)
+    return found
 
 
 def specimen_crops(
@@ -265,7 +266,8 @@ def _atoms(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _within(positions: np.ndarray, image_size: int, margin: float) -> np.ndarray:
-    return np.all((positions >= margin) & (positions <= image_size - 1 - margin), axis=1)
+    found: np.ndarray = np.all((positions >= margin) & (positions <= image_size - 1 - margin), axis=1)
+    return found
 
 
 def _connected(points: np.ndarray, reach: float) -> tuple[int, np.ndarray]:
@@ -282,7 +284,10 @@ def _connected(points: np.ndarray, reach: float) -> tuple[int, np.ndarray]:
 
 def _response(picture: np.ndarray, resolution: float) -> np.ndarray:
     """How far the picture rises above its surroundings."""
-    return ndimage.gaussian_filter(picture, _FINE * resolution) - ndimage.gaussian_filter(picture, resolution)
+    found: np.ndarray = ndimage.gaussian_filter(picture, _FINE * resolution) - ndimage.gaussian_filter(
+        picture, resolution
+    )
+    return found
 
 
 def _vertex(before: np.ndarray, top: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -290,7 +295,8 @@ def _vertex(before: np.ndarray, top: np.ndarray, after: np.ndarray) -> np.ndarra
     curvature = before - 2.0 * top + after
     offsets = np.zeros_like(top)
     np.divide(0.5 * (before - after), curvature, out=offsets, where=curvature < 0.0)
-    return np.clip(offsets, -0.5, 0.5)
+    found: np.ndarray = np.clip(offsets, -0.5, 0.5)
+    return found
 
 
 def _matched(peaks: np.ndarray, columns: Columns) -> _Peaks:
@@ -347,7 +353,7 @@ def _particle_area_error(completion: np.ndarray, truth: Truth) -> float:
         return np.nan
     flat = _without_slope(completion)
     area = np.count_nonzero(flat > threshold_otsu(flat)) if np.ptp(flat) >= _LEAST_CONTRAST else 0
-    return abs(area - particles.sum()) / particles.sum()
+    return float(abs(area - particles.sum()) / particles.sum())
 
 
 def _without_slope(picture: np.ndarray) -> np.ndarray:
@@ -385,4 +391,5 @@ def _expected(truth: Truth, image_size: int) -> np.ndarray:
     expected = np.zeros((image_size, image_size))
     inside = _within(atoms, image_size, 0.0)
     np.add.at(expected, tuple(np.rint(atoms[inside]).astype(np.int64).T), masses[inside])
-    return ndimage.gaussian_filter(expected, 0.6 / truth.pixel_size)
+    found: np.ndarray = ndimage.gaussian_filter(expected, 0.6 / truth.pixel_size)
+    return found

@@ -25,7 +25,7 @@ from adaptive_scan.micrographs.readers import (
     require_finite_value,
     to_float32,
 )
-from adaptive_scan.micrographs.splits import find_groups, read_groups
+from adaptive_scan.micrographs.splits import find_column, read_column
 
 SPLIT_NAMES = ("train", "validation", "test")
 """Subfolders that predefine a split."""
@@ -317,10 +317,10 @@ class MicrographDataset:
         named: dict[Path, str] = {}
         if groups is None:
             for root in reversed(roots):
-                named |= find_groups(root)
+                named |= find_column(root, "group")
         else:
             folders = [root if root.is_dir() else root.parent for root in roots]
-            named = read_groups(Path(groups), [*folders, *(folder.parent for folder in folders)])
+            named = read_column(Path(groups), "group", [*folders, *(folder.parent for folder in folders)])
         if not named and groups is None:
             return entries
         group_of = {file: named.get(file.resolve()) for file in {entry.file for entry in entries}}

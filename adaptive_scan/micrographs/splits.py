@@ -12,7 +12,6 @@ from adaptive_scan.errors import SettingError
 from adaptive_scan.micrographs.errors import MicrographError
 
 MANIFEST_NAME = "manifest.csv"
-_COLUMNS = {"file", "group"}
 
 
 def split_groups(
@@ -67,64 +66,65 @@ def _counts(shares: np.ndarray, n_groups: int) -> np.ndarray:
     return counts
 
 
-def read_groups(manifest: Path, folders: Sequence[Path]) -> dict[Path, str]:
-    """Read the groups of files from a CSV with the columns ``file`` and ``group``.
+def read_column(manifest: Path, column: str, folders: Sequence[Path] = (), *, required: bool = True) -> dict[Path, str]:
+    """Read what a CSV with the column ``file`` says of files in another column, such as ``group``.
 
     A relative file name is looked for beside the CSV and in ``folders``, and the first that exists is meant. Rows
-    without a group are left out.
+    with an empty cell are left out.
 
     Args:
         manifest: The CSV, UTF-8.
+        column: Name of the column.
         folders: Further places that names may be relative to.
+        required: Whether a table without the columns is refused; otherwise there is nothing in it.
 
     Returns:
-        Resolved path to group.
+        Resolved path to the text, as it stands.
 
     Raises:
         MicrographError: If it cannot be read or lacks one of the columns.
     """
-    expected = "a CSV with the columns file and group"
+    expected = f"a CSV with the columns file and {column}"
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
             columns = list(table.fieldnames or [])
-            rows = list(table) if set(columns) >= _COLUMNS else None
+            rows = list(table) if {"file", column} <= {*columns} else None
     except FileNotFoundError as error:
         raise MicrographError(manifest, "nothing there", expected) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MicrographError(manifest, f"a file that is no CSV ({error})", expected) from error
-    if rows is None:
+    if rows is None and required:
         raise MicrographError(manifest, f"the columns {', '.join(columns) or '(none)'}", expected)
-    places = [manifest.parent, *folders]
-    groups = {}
-    for row in rows:
-        candidates = [place / (row["file"] or "") for place in places]
+    told = {}
+    for row in rows or []:
+        candidates = [place / (row["file"] or "") for place in (manifest.parent, *folders)]
         named = next((candidate for candidate in candidates if candidate.is_file()), None)
-        if named is not None and row["group"]:
-            groups[named.resolve()] = row["group"]
-    return groups
+        if named is not None and row[column]:
+            told[named.resolve()] = row[column]
+    return told
 
 
-def find_groups(root: Path) -> dict[Path, str]:
-    """Read the groups from a ``manifest.csv`` in the folder of ``root`` or its parent, if there is one.
+def find_column(root: Path, column: str) -> dict[Path, str]:
+    """Read a column of a ``manifest.csv`` in the folder of ``root`` or its parent, if there is one.
 
     Args:
         root: A folder, or a file whose folder is meant.
+        column: Name of the column.
 
     Returns:
-        Resolved path to group; nothing where no such table is found.
+        Resolved path to the text, as it stands; nothing where no such table is found.
     """
-    folder = root if root.is_dir() else root.parent
-    folder = folder.resolve()
+    folder = (root if root.is_dir() else root.parent).resolve()
     for place in (folder, folder.parent):
         manifest = place / MANIFEST_NAME
         if not manifest.is_file():
             continue
         try:
-            groups = read_groups(manifest, [folder])
+            told = read_column(manifest, column, [folder])
         except MicrographError:
             # Any other table may bear this common name; only one with our columns was meant for us.
             continue
-        if any(named.is_relative_to(folder) for named in groups):
-            return groups
+        if any(named.is_relative_to(folder) for named in told):
+            return told
     return {}

@@ -8,7 +8,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from adaptive_scan.errors import SettingError
@@ -21,9 +20,10 @@ from adaptive_scan.evaluation.calibration import (
     reliability_curve,
     sparsification,
 )
-from adaptive_scan.report.comparison_figure import _LINE_COLOURS, _STYLE
+from adaptive_scan.report.style import BLACK, COLOURS, PRINT_STYLE, new_figure
 
-_WIDTH, _HEIGHT = 7.08, 1.75
+_LINE_COLOURS = (*COLOURS, BLACK)
+_HEIGHT = 1.75
 _MOST_POINTS = 500
 _MARGIN = 1.05
 
@@ -54,9 +54,8 @@ def calibration_figure(samples: Mapping[str, ErrorSample], rng: np.random.Genera
     if not samples:
         raise SettingError("samples: got empty; expected at least one")
     last = list(samples.values())[-1]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
-        FigureCanvasAgg(figure)
+    with mpl.rc_context(PRINT_STYLE):
+        figure = new_figure(_HEIGHT, layout="constrained")
         panels = figure.subplots(1, 4)
         for index, (name, sample) in enumerate(samples.items()):
             colour = _LINE_COLOURS[index % len(_LINE_COLOURS)]

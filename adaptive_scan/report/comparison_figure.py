@@ -1,44 +1,21 @@
-"""Figures of comparisons and of learning, for print: no titles, one scale per quantity, colour-blind safe.
-
-Figures are plain `matplotlib.figure.Figure` objects with an Agg canvas. pyplot and its global state are not
-touched, so they can be made in any thread and on a machine without a display.
-"""
+"""The figure of a comparison, for print: no titles, one scale per quantity, colour-blind safe."""
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from adaptive_scan.evaluation.comparison import Comparison
-from adaptive_scan.files import replacing
+from adaptive_scan.report.pictures import draw_line, frame_pixels, path_points
+from adaptive_scan.report.style import ERROR_COLOURS, PRINT_STYLE, TIME_COLOURS, WIDTH, end_of_errors, new_figure
 
-_STYLE: Any = {
-    "font.size": 7.0,
-    "axes.linewidth": 0.5,
-    "xtick.major.width": 0.5,
-    "ytick.major.width": 0.5,
-    "xtick.major.size": 2.0,
-    "ytick.major.size": 2.0,
-    "figure.dpi": 300,
-    "savefig.dpi": 300,
-}
-_TIME_COLOURS = "plasma"
-_ERROR_COLOURS = "cividis"
-_LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_WIDTH = 7.08
 _LARGEST_PANEL = 1.2
 _GAP = 0.03
 _GROUP_GAP = 0.12
@@ -79,8 +56,8 @@ def comparison_figure(
             f"expected examples, scans among {comparison.scans} and a completer among {comparison.completers}"
         )
     errors = {scan: np.abs(examples.completions[scan, judge] - examples.targets) / 2.0 for scan in shown}
-    largest_error = _rounded_up(float(np.percentile(np.stack(list(errors.values())), 99.5)))
-    with mpl.rc_context(_STYLE):
+    largest_error = end_of_errors(np.stack(list(errors.values())))
+    with mpl.rc_context(PRINT_STYLE):
         layout = _Layout(len(examples.indices), len(shown))
         for row in range(layout.n_rows):
             _show_picture(layout.panel(row, 0), examples.crops[row])
@@ -95,62 +72,6 @@ def comparison_figure(
     return layout.figure
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure in one step, in the format that the suffix of ``path`` names; bytes depend on the figure alone.
-
-    Raises:
-        ValueError: If the suffix names no format that Matplotlib can write.
-        OSError: If the file cannot be written.
-    """
-    with replacing(path) as temporary:
-        figure.savefig(temporary, metadata={"Software": None} if Path(path).suffix == ".png" else None)
-
-
-def learning_figure(
-    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    *,
-    quantity: str = "loss",
-    unit: str = "training step",
-) -> Figure:
-    """Learning curves in one pair of axes, the quantity on a logarithmic scale.
-
-    Args:
-        curves: By name, the steps and the positive values at them, both of shape ``(n_points,)``.
-        quantity: What the values are.
-        unit: What is counted along the horizontal axis.
-
-    Returns:
-        The figure, 85 mm wide (one column), 300 dots per inch.
-
-    Raises:
-        ValueError: If there is no curve, or one whose arrays do not fit together.
-
-    Example:
-        >>> figure = learning_figure({"quick": (np.arange(3), np.array([1.0, 0.5, 0.25]))})
-        >>> figure.axes[0].get_ylabel()
-        'loss'
-    """
-    unfit = [name for name, (steps, values) in curves.items() if np.shape(steps) != np.shape(values)]
-    if not curves or unfit:
-        raise ValueError(f"got {len(curves)} curves, unfit {unfit}; expected steps and values of equal shape")
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(3.35, 2.3), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        for index, (name, (steps, values)) in enumerate(curves.items()):
-            colour = _LINE_COLOURS[index % len(_LINE_COLOURS)]
-            axes.plot(steps, values, color=colour, linewidth=1.0, label=name)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(unit)
-        axes.set_ylabel(quantity)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-    return figure
-
-
 class _Layout:
     """Square panels of one size at exact places; automatic layouts would make columns of unequal width."""
 
@@ -159,11 +80,10 @@ class _Layout:
         self.n_groups = n_groups
         n_columns = 1 + 3 * n_groups
         spare = 2 * _MARGIN + (n_columns - 1 - n_groups) * _GAP + n_groups * _GROUP_GAP
-        self.side = min((_WIDTH - spare) / n_columns, _LARGEST_PANEL)
+        self.side = min((WIDTH - spare) / n_columns, _LARGEST_PANEL)
         self.width = spare + n_columns * self.side
         self.height = _HEAD + n_rows * self.side + (n_rows - 1) * _GAP + _FOOT
-        self.figure = Figure(figsize=(self.width, self.height))
-        FigureCanvasAgg(self.figure)
+        self.figure = new_figure(self.height, width=self.width)
 
     def left(self, column: int) -> float:
         """Left edge of a column [inch]."""
@@ -192,11 +112,6 @@ def _default_scans(comparison: Comparison) -> list[str]:
     return [*first, reference, *grid]
 
 
-def _rounded_up(value: float) -> float:
-    """The next larger multiple of 0.05, so that the scale ends on a round figure; at least 0.05."""
-    return max(math.ceil(value / 0.05 - 1e-9), 1) * 0.05
-
-
 def _bare(axes: Axes) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
@@ -209,7 +124,7 @@ def _show_picture(axes: Axes, picture: np.ndarray) -> None:
 
 
 def _show_error(axes: Axes, error: np.ndarray, largest: float) -> None:
-    axes.imshow(error, cmap=_ERROR_COLOURS, vmin=0.0, vmax=largest, interpolation="nearest")
+    axes.imshow(error, cmap=ERROR_COLOURS, vmin=0.0, vmax=largest, interpolation="nearest")
     _bare(axes)
     axes.text(
         0.97,
@@ -227,21 +142,12 @@ def _show_error(axes: Axes, error: np.ndarray, largest: float) -> None:
 def _draw_path(axes: Axes, positions: np.ndarray, contiguous: bool) -> None:
     """Draw positions, coloured by their order, and the line through them where the probe moved along one."""
     side = axes.get_xlim()[1] + 0.5
-    points = np.clip(positions, 0.0, side - 1.0)[:, ::-1]
-    time = np.linspace(0.0, 1.0, len(points))
+    points, time = path_points(positions, side)
     if contiguous:
-        # A white casing keeps the dark first part visible over dark specimens.
-        axes.plot(points[:, 0], points[:, 1], color="white", linewidth=1.6, solid_joinstyle="round")
-        pieces = np.stack([points[:-1], points[1:]], axis=1)
-        axes.add_collection(
-            LineCollection(
-                list(pieces), array=time[:-1], cmap=_TIME_COLOURS, linewidths=0.9, capstyle="round", zorder=3
-            )
-        )
+        draw_line(axes, points, time, casing=1.6)
     else:
-        axes.scatter(points[:, 0], points[:, 1], c=time, cmap=_TIME_COLOURS, s=1.2, linewidths=0)
-    axes.set_xlim(-0.5, side - 0.5)
-    axes.set_ylim(side - 0.5, -0.5)
+        axes.scatter(points[:, 0], points[:, 1], c=time, cmap=TIME_COLOURS, s=1.2, linewidths=0)
+    frame_pixels(axes, side)
 
 
 def _label(layout: _Layout, scans: Sequence[str]) -> None:
@@ -260,8 +166,8 @@ def _add_scales(layout: _Layout, largest_error: float) -> None:
     """Colour bars for time, intensity and error, side by side below the panels."""
     bars = [
         ("intensity", "gray", 1.0, "neither"),
-        ("time (fraction of scan)", _TIME_COLOURS, 1.0, "neither"),
-        ("absolute error", _ERROR_COLOURS, largest_error, "max"),
+        ("time (fraction of scan)", TIME_COLOURS, 1.0, "neither"),
+        ("absolute error", ERROR_COLOURS, largest_error, "max"),
     ]
     width = 1.5
     space = (layout.width - 2 * _MARGIN - len(bars) * width) / len(bars)

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from adaptive_scan.evaluation.comparison import METRICS, Comparison
 from adaptive_scan.files import write_atomically, write_json
-from adaptive_scan.report.comparison_figure import comparison_figure, save_figure
+from adaptive_scan.report.comparison_figure import comparison_figure
+from adaptive_scan.report.style import save_figure
 
 CSV_COLUMNS = ("crop", "micrograph", "row", "column", "scan", "completer", *METRICS)
 """Header of ``comparison.csv``; row and column are empty where they are not known, electrons where nothing limits
@@ -26,11 +27,8 @@ def comparison_csv(comparison: Comparison) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for line in comparison.table:
-        crop = int(line["crop"])
-        corner = ("", "") if comparison.corners is None else tuple(comparison.corners[crop].tolist())
-        figures = [_figure_text(float(line[name])) for name in METRICS]
-        writer.writerow([crop, comparison.micrograph_ids[crop], *corner, line["scan"], line["completer"], *figures])
+    for line in comparison.table.select(CSV_COLUMNS).to_pylist():
+        writer.writerow(_figure_text(value) if isinstance(value, float) else value for value in line.values())
     return text.getvalue()
 
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.spectra import power_spectra
+from adaptive_scan.report.style import COLOURS, CURVE_DASHES, SCREEN_STYLE, new_figure
 
-_STYLE: Any = {"font.size": 7.0, "axes.linewidth": 0.5, "xtick.major.size": 2.0, "ytick.major.size": 2.0}
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_DASHES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (4, 1, 1, 1)), (0, (2, 1)))
 _MOST_COMPLETERS = 4
 _SMALLEST_WITH_SPECTRUM = 48
 _PANEL, _HEAD, _SPECTRUM = 1.15, 0.2, 1.9
@@ -57,9 +53,8 @@ def completions_figure(
     shown = dict(list(completions.items())[:_MOST_COMPLETERS])
     columns = {"crop": crops, "measured": None, "target": targets, **shown}
     height = len(chosen) * _PANEL + _HEAD
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(len(columns) * _PANEL, height + _SPECTRUM), dpi=200)
-        FigureCanvasAgg(figure)
+    with mpl.rc_context(SCREEN_STYLE):
+        figure = new_figure(height + _SPECTRUM, width=len(columns) * _PANEL, dpi=200)
         above, below = figure.subfigures(2, 1, height_ratios=(height, _SPECTRUM), squeeze=False)[:, 0]
         panels = above.subplots(len(chosen), len(columns), squeeze=False)
         above.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=1 - _HEAD / height, wspace=0.03, hspace=0.03)
@@ -98,8 +93,8 @@ def _spectra(axes: Axes, given: Mapping[str, np.ndarray], completions: Mapping[s
     for index, (name, pictures) in enumerate(completions.items()):
         axes.plot(
             *_decibels(_radial(pictures), reference),
-            color=_COLOURS[index % len(_COLOURS)],
-            linestyle=_DASHES[index % len(_DASHES)],
+            color=COLOURS[index % len(COLOURS)],
+            linestyle=CURVE_DASHES[index % len(CURVE_DASHES)],
             linewidth=0.9,
             label=name,
         )
@@ -108,7 +103,8 @@ def _spectra(axes: Axes, given: Mapping[str, np.ndarray], completions: Mapping[s
 
 
 def _radial(pictures: np.ndarray) -> np.ndarray:
-    return power_spectra(np.ascontiguousarray(pictures, dtype=np.float32)).mean(axis=0)
+    mean: np.ndarray = power_spectra(np.ascontiguousarray(pictures, dtype=np.float32)).mean(axis=0)
+    return mean
 
 
 def _decibels(spectrum: np.ndarray, reference: float) -> tuple[np.ndarray, np.ndarray]:

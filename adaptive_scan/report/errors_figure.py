@@ -9,17 +9,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.systematic_errors import HISTOGRAM_EDGES
+from adaptive_scan.report.style import BLACK, COLOURS, CURVE_DASHES, ERROR_COLOURS, SCREEN_STYLE, WIDTH, new_figure
 
-_STYLE: Any = {"font.size": 7.0, "axes.linewidth": 0.5, "xtick.major.size": 2.0, "ytick.major.size": 2.0}
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_DASHES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (4, 1, 1, 1)), (0, (2, 1)))
+_CURVE_COLOURS = (BLACK, *COLOURS)
 _N_COLUMNS = 4
-_WIDTH = 7.08
 _SIDE = 1.55
 _CURVES = 2.1
 _LEGEND_ROW = 0.16
@@ -56,9 +53,8 @@ def errors_figure(maps: Mapping[str, np.ndarray], summaries: Mapping[str, Mappin
         raise SettingError(f"sets: got {list(maps)} and {list(summaries)}; expected the same names, at least one")
     n_rows = math.ceil(len(maps) / _N_COLUMNS)
     sheet, legend = n_rows * (_SIDE + 0.2) + 0.05, _LEGEND_ROW * math.ceil(len(maps) / 3) + 0.05
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, sheet + _CURVES + legend), dpi=200)
-        FigureCanvasAgg(figure)
+    with mpl.rc_context(SCREEN_STYLE):
+        figure = new_figure(sheet + _CURVES + legend, dpi=200)
         above, below = figure.subfigures(2, 1, height_ratios=(sheet, _CURVES + legend), squeeze=False)[:, 0]
         _maps(above, maps, n_rows, sheet)
         panels = below.subplots(1, 3)
@@ -68,8 +64,8 @@ def errors_figure(maps: Mapping[str, np.ndarray], summaries: Mapping[str, Mappin
         )
         for index, (name, values) in enumerate(summaries.items()):
             style: dict[str, Any] = {
-                "color": _COLOURS[index % len(_COLOURS)],
-                "linestyle": _DASHES[index % len(_DASHES)],
+                "color": _CURVE_COLOURS[index % len(_CURVE_COLOURS)],
+                "linestyle": CURVE_DASHES[index % len(CURVE_DASHES)],
             }
             _curve(panels[0], values["path"], style, name)
             _curve(panels[1], values["edge"], style, name)
@@ -94,12 +90,12 @@ def _maps(part: SubFigure, maps: Mapping[str, np.ndarray], n_rows: int, height: 
     for index, (name, picture) in enumerate(maps.items()):
         row, column = divmod(index, columns)
         left, bottom = 0.05 + column * (_SIDE + 0.06), height - 0.17 - _SIDE - row * (_SIDE + 0.2)
-        axes = part.add_axes((left / _WIDTH, bottom / height, _SIDE / _WIDTH, _SIDE / height))
-        image = axes.imshow(picture, cmap="cividis", vmin=low, vmax=high, interpolation="nearest")
+        axes = part.add_axes((left / WIDTH, bottom / height, _SIDE / WIDTH, _SIDE / height))
+        image = axes.imshow(picture, cmap=ERROR_COLOURS, vmin=low, vmax=high, interpolation="nearest")
         axes.set_title(name, fontsize=7, pad=2.0)
         axes.set_axis_off()
     left = 0.05 + columns * (_SIDE + 0.06) + 0.02
-    bar = part.add_axes((left / _WIDTH, (height - 0.17 - _SIDE) / height, 0.09 / _WIDTH, _SIDE / height))
+    bar = part.add_axes((left / WIDTH, (height - 0.17 - _SIDE) / height, 0.09 / WIDTH, _SIDE / height))
     part.colorbar(image, cax=bar).outline.set_linewidth(0.5)
     bar.set_ylabel("RMSE on [0, 1]", labelpad=2.0, fontsize=6)
     bar.tick_params(labelsize=5.5, pad=1.0, width=0.5, length=1.5)

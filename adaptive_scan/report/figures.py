@@ -27,8 +27,8 @@ from adaptive_scan.report.curves import (
     win_rate_figure,
 )
 from adaptive_scan.report.forest import Ratio, forest_figure
-from adaptive_scan.report.pictures import VISIT_COLOURS, example_sheet, largest_error, map_sheet
-from adaptive_scan.report.style import ScanStyle, choice, completer_styles, scan_styles
+from adaptive_scan.report.pictures import example_sheet, largest_error, map_sheet
+from adaptive_scan.report.style import VISIT_COLOURS, ScanStyle, choice, completer_styles, scan_styles
 
 SECTIONS = ("ratios", "coverage", "examples", "errors", "distance", "frequency", "paths", "wins")
 """What figures are about, in the order of the report."""

@@ -24,17 +24,18 @@ from adaptive_scan.benchmark.analysis import Analysis
 from adaptive_scan.benchmark.definition import benchmark_content
 from adaptive_scan.evaluation.results import Results
 from adaptive_scan.files import write_atomically
-from adaptive_scan.report.comparison_figure import save_figure
-from adaptive_scan.report.comparison_tables import (
-    comparison_tables,
-    content_tables,
-    factorial_tables,
-    seed_tables,
-    sparsity_tables,
-)
 from adaptive_scan.report.figures import Plate, benchmark_plates
-from adaptive_scan.report.style import STYLE, scan_styles
-from adaptive_scan.report.tables import Cell, ReportTable, adaptivity_tables, cost_tables, mean_tables
+from adaptive_scan.report.style import STYLE, save_figure, scan_styles
+from adaptive_scan.report.tables import (
+    Cell,
+    ReportTable,
+    adaptivity_tables,
+    comparison_tables,
+    cost_tables,
+    factorial_tables,
+    mean_tables,
+    part_tables,
+)
 from adaptive_scan.report.texts import NOTES, STYLE_SHEET, plain_facts, without_folders
 
 _LIBRARIES = ("adaptive_scan", "numpy", "scipy", "torch", "scikit-image", "pyarrow", "matplotlib")
@@ -123,9 +124,9 @@ def _sections(
     yield "means", "All means", _noted(NOTES["means"], mean_tables(analysis, styles))
     yield "comparisons", "Comparisons", _noted(NOTES["comparisons"], comparison_tables(analysis, styles))
     yield "factorial", "Scan against generator", _noted(NOTES["factorial"], factorial_tables(analysis, styles))
-    kinds = [*content_tables(analysis, styles), *sparsity_tables(analysis, styles)]
+    kinds = [table for by in ("content", "sparsity") for table in part_tables(analysis, styles, by)]
     yield "kinds", "Kinds of picture", _noted(NOTES["kinds"], kinds)
-    yield "seeds", "Each seed by itself", _noted(NOTES["seeds"], seed_tables(analysis, styles))
+    yield "seeds", "Each seed by itself", _noted(NOTES["seeds"], part_tables(analysis, styles, "seed"))
     yield (
         "adaptivity",
         "Controls of adaptivity",

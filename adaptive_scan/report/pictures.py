@@ -22,11 +22,17 @@ from matplotlib.ticker import MaxNLocator
 
 from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.results import ExampleScans
-from adaptive_scan.report.style import GREY, STYLE, WIDTH, ScanStyle, new_figure, wrapped
-
-ERROR_COLOURS = "cividis"
-VISIT_COLOURS = "magma"
-TIME_COLOURS = "plasma"
+from adaptive_scan.report.style import (
+    ERROR_COLOURS,
+    GREY,
+    STYLE,
+    TIME_COLOURS,
+    WIDTH,
+    ScanStyle,
+    end_of_errors,
+    new_figure,
+    wrapped,
+)
 
 _N_COLUMNS = 6
 _GAP = 0.05
@@ -131,8 +137,7 @@ def largest_error(examples: Sequence[ExampleScans], styles: Mapping[str, ScanSty
         for scan in styles
         if (judge := _judge(example, scan, completer)) is not None
     ]
-    highest = float(np.percentile(np.concatenate(errors), 99.5)) if errors else 0.0
-    return round(max(math.ceil(highest / 0.05 - 1e-6), 1) * 0.05, 2)
+    return end_of_errors(np.concatenate(errors) if errors else np.empty(0))
 
 
 def example_sheet(
@@ -258,17 +263,54 @@ def _path(axes: Axes, positions: np.ndarray | None, style: ScanStyle) -> None:
             path_effects=[patheffects.withStroke(linewidth=2.0, foreground="black")],
         )  # fmt: skip
         return
-    points = np.clip(positions, 0.0, side - 1.0)[:, ::-1]
-    time = np.linspace(0.0, 1.0, len(points))
+    points, time = path_points(positions, side)
     if style.contiguous:
-        # A white casing keeps the dark first part visible over dark specimens.
-        axes.plot(points[:, 0], points[:, 1], color="white", linewidth=1.7, solid_joinstyle="round")
-        pieces = np.stack([points[:-1], points[1:]], axis=1)
-        axes.add_collection(
-            LineCollection(list(pieces), array=time[:-1], cmap=TIME_COLOURS, linewidths=0.9, capstyle="round", zorder=3)
-        )
+        draw_line(axes, points, time, casing=1.7)
     else:
         axes.scatter(points[:, 0], points[:, 1], c="white", s=3.0, linewidths=0)
         axes.scatter(points[:, 0], points[:, 1], c=time, cmap=TIME_COLOURS, s=1.5, linewidths=0, zorder=3)
+    frame_pixels(axes, side)
+
+
+def path_points(positions: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where positions are drawn, and when they were measured.
+
+    Args:
+        positions: Probing positions (row, column) [px], shape ``(n_positions, 2)``.
+        side: Side of the picture [px]; what lies outside is drawn at its border.
+
+    Returns:
+        Points (x, y), shape ``(n_positions, 2)``, and fractions of the scan, shape ``(n_positions,)``.
+
+    Example:
+        >>> path_points(np.array([[0.0, 2.0], [1.0, 9.0]]), 8.0)[0].tolist()
+        [[2.0, 0.0], [7.0, 1.0]]
+    """
+    return np.clip(positions, 0.0, side - 1.0)[:, ::-1], np.linspace(0.0, 1.0, len(positions))
+
+
+def draw_line(axes: Axes, points: np.ndarray, time: np.ndarray, *, casing: float) -> None:
+    """Draw a line through points, coloured by time.
+
+    Args:
+        axes: Where to.
+        points: As (x, y), shape ``(n, 2)``.
+        time: Fractions of the scan, shape ``(n,)``.
+        casing: Width of the white line below, which keeps the dark first part visible over dark specimens [pt].
+    """
+    axes.plot(points[:, 0], points[:, 1], color="white", linewidth=casing, solid_joinstyle="round")
+    pieces = np.stack([points[:-1], points[1:]], axis=1)
+    axes.add_collection(
+        LineCollection(list(pieces), array=time[:-1], cmap=TIME_COLOURS, linewidths=0.9, capstyle="round", zorder=3)
+    )
+
+
+def frame_pixels(axes: Axes, side: float) -> None:
+    """Limit axes to the pixels of a picture, rows downwards.
+
+    Args:
+        axes: Axes with the picture.
+        side: Its side [px].
+    """
     axes.set_xlim(-0.5, side - 0.5)
     axes.set_ylim(side - 0.5, -0.5)

@@ -1,14 +1,20 @@
-"""How the figures of a benchmark look: one colour, marker and dash for each scan, and labels that say what it is.
+"""How figures look, and how they are made and saved: one colour, marker and dash for each scan, and labels.
 
 Colours are those of Okabe and Ito, which colour-blind readers tell apart; every scan has a marker and its role a dash
 as well, so that a print in black and white says the same. Text is set for a page 900 px wide.
+
+Figures are plain `matplotlib.figure.Figure` objects with an Agg canvas. pyplot and its global state are not touched, so
+they can be made in any thread and on a machine without a display.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +25,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
+
+from adaptive_scan.files import replacing
 
 STYLE: Any = {
     "font.size": 7.5,
@@ -36,13 +44,42 @@ STYLE: Any = {
 }
 """Settings of Matplotlib for every figure of a report."""
 
+PRINT_STYLE: Any = {
+    "font.size": 7.0,
+    "axes.linewidth": 0.5,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.size": 2.0,
+    "ytick.major.size": 2.0,
+    "figure.dpi": 300,
+    "savefig.dpi": 300,
+}
+"""Settings of Matplotlib for a figure in print."""
+
+SCREEN_STYLE: Any = {"font.size": 7.0, "axes.linewidth": 0.5, "xtick.major.size": 2.0, "ytick.major.size": 2.0}
+"""Settings of Matplotlib for a figure that a command leaves to look at; it says its dots per inch itself."""
+
 WIDTH = 7.08
 """Width of a figure [inch]: two columns of print."""
 
 GREY = "0.4"
 """Colour of what is no contender."""
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Colours of Okabe and Ito: blue, vermilion, green, purple, orange, sky blue."""
+
+BLACK = "#000000"
+"""The colour that goes with them."""
+
+CURVE_DASHES: tuple[Any, ...] = ("-", (0, (4, 1)), (0, (4, 1, 1, 1)), (0, (2, 1)))
+"""Dashes that tell curves apart where print has no colours."""
+
+ERROR_COLOURS = "cividis"
+VISIT_COLOURS = "magma"
+TIME_COLOURS = "plasma"
+"""Names of the colour maps of errors, of visits, and of time along a path."""
+
+_SCAN_COLOURS = (*COLOURS[:4], BLACK, *COLOURS[4:])
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 _DASHES: dict[str, Any] = {
     "adaptive": "-",
@@ -115,7 +152,7 @@ def scan_styles(rows: pa.Table) -> dict[str, ScanStyle]:
     styles: dict[str, ScanStyle] = {}
     for kind in kinds.to_pylist():
         index = len(styles)
-        colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+        colour, marker = _SCAN_COLOURS[index % len(_SCAN_COLOURS)], _MARKERS[index % len(_MARKERS)]
         styles.setdefault(kind["scan"], ScanStyle(kind["scan"], kind["role"], kind["contiguous"], colour, marker))
     return styles
 
@@ -128,7 +165,7 @@ def completer_styles(completers: Iterable[str]) -> dict[str, dict[str, Any]]:
         {'color': '#D55E00', 'marker': 's'}
     """
     return {
-        name: {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+        name: {"color": _SCAN_COLOURS[index % len(_SCAN_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
         for index, name in enumerate(completers)
     }
 
@@ -157,6 +194,35 @@ def new_figure(height: float, *, width: float = WIDTH, **settings: Any) -> Figur
     figure = Figure(figsize=(width, height), **settings)
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure in one step, in the format that the suffix of ``path`` names; bytes depend on the figure alone.
+
+    Args:
+        figure: The figure.
+        path: Where to.
+
+    Raises:
+        ValueError: If the suffix names no format that Matplotlib can write.
+        OSError: If the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        figure.savefig(temporary, metadata={"Software": None} if Path(path).suffix == ".png" else None)
+
+
+def end_of_errors(errors: np.ndarray) -> float:
+    """Upper end of a scale of errors: the 99.5th percentile, up to the next 0.05, so that it is a round figure.
+
+    Args:
+        errors: All errors shown, not negative, any shape.
+
+    Example:
+        >>> end_of_errors(np.linspace(0.0, 0.12, 100))
+        0.15
+    """
+    highest = float(np.percentile(errors, 99.5)) if errors.size else 0.0
+    return round(max(math.ceil(highest / 0.05 - 1e-6), 1) * 0.05, 2)
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:

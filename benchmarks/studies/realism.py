@@ -22,7 +22,7 @@ from adaptive_scan.commands.run_folder import check_new, make_folder
 from adaptive_scan.errors import SettingError
 from adaptive_scan.files import write_atomically, write_json
 from adaptive_scan.micrographs import MicrographCrops, MicrographDataset, area_downsample, fingerprint, normalise
-from adaptive_scan.report.comparison_figure import save_figure
+from adaptive_scan.report.style import save_figure
 from adaptive_scan.specimens.imaging import IMAGINGS
 from adaptive_scan.specimens.procedural import FAMILIES, procedural_crops
 from adaptive_scan.specimens.recipes import SPECIMEN_FAMILIES

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from adaptive_scan.evaluation.spectra import N_FREQUENCIES
+from adaptive_scan.report.style import BLACK, COLOURS, SCREEN_STYLE, WIDTH, new_figure
 from studies.crop_statistics import (
     GRADIENT_EDGES,
     INTENSITY_EDGES,
@@ -22,10 +21,8 @@ from studies.crop_statistics import (
     spectrum_bands,
 )
 
-_STYLE: Any = {"font.size": 7.0, "axes.linewidth": 0.5, "xtick.major.size": 2.0, "ytick.major.size": 2.0}
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_COLOURS = (BLACK, *COLOURS)
 _N_COLUMNS = 10
-_WIDTH = 7.08
 
 
 def realism_figure(
@@ -58,11 +55,10 @@ def realism_figure(
     """
     if not crops or not set(crops) == set(statistics) == set(groups):
         raise ValueError(f"sets: got {list(crops)}, {list(statistics)} and {list(groups)}; expected the same names")
-    with mpl.rc_context(_STYLE):
-        side = _WIDTH / _N_COLUMNS
+    with mpl.rc_context(SCREEN_STYLE):
+        side = WIDTH / _N_COLUMNS
         curves, sheet = 3.1, len(crops) * (side + 0.14)
-        figure = Figure(figsize=(_WIDTH, sheet + curves), dpi=200)
-        FigureCanvasAgg(figure)
+        figure = new_figure(sheet + curves, dpi=200)
         above, below = figure.subfigures(2, 1, height_ratios=(sheet, curves), squeeze=False)[:, 0]
         _contact_sheet(above.subplots(len(crops), _N_COLUMNS, squeeze=False), crops)
         above.subplots_adjust(left=0.005, right=0.995, top=0.965, bottom=0.01, wspace=0.03, hspace=0.2)

@@ -10,7 +10,8 @@ import pytest
 from adaptive_scan.benchmark.analysis import THIRDS, Analysis, analyse
 from adaptive_scan.benchmark.questions import OTHER_ADAPTIVE, PRIMARY
 from adaptive_scan.benchmark.verdicts import LOWERS, NO_DIFFERENCE, NOT_SHOWN, RAISES, ScanComparison
-from adaptive_scan.evaluation.paired import (
+from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, Results, pair
+from adaptive_scan.evaluation.statistics import (
     effect_size,
     hierarchical_bootstrap,
     holm,
@@ -18,7 +19,6 @@ from adaptive_scan.evaluation.paired import (
     small_sample_interval,
     wilcoxon,
 )
-from adaptive_scan.evaluation.results import COST_COLUMNS, METRIC_COLUMNS, Results, pair
 from tests.synthetic_results import TRUTH_METRICS, nested_losses, small_results, synthetic_results
 
 
@@ -81,13 +81,14 @@ def test_a_difference_smaller_than_detectable_is_not_shown(rng: np.random.Genera
     assert "is not shown to change the loss" in weak.sentence
 
 
-def test_comparison_is_made_of_the_functions_of_paired(results: Results, analysis: Analysis) -> None:
+def test_comparison_is_made_of_the_functions_of_statistics(results: Results, analysis: Analysis) -> None:
     found = find(analysis, "pathwise", "learned_path", "own", "1/46")
     both = pair(results.rows, "1/46", ("pathwise", "own"), ("learned_path", "own"))
     data = (both.first, both.second)
     rng = np.random.default_rng(0)
     assert found.ratio == pytest.approx(both.first.mean() / both.second.mean())
-    interval = hierarchical_bootstrap(*data, both.seeds, both.groups, rng, n_resamples=200)
+    together = (losses[None] for losses in data)
+    (interval,) = hierarchical_bootstrap(*together, both.seeds, both.groups, rng, n_resamples=200)
     assert interval is not None
     assert found.ratio_ci95 == pytest.approx(small_sample_interval(interval, found.ratio, 18))
     assert found.p_value == wilcoxon(*data, both.groups)

@@ -26,10 +26,9 @@ from adaptive_scan.evaluation.calibration import (
     sparsification,
 )
 from adaptive_scan.files import write_json
-from adaptive_scan.generators import InfillCompleter, LinearCompleter, NearestCompleter
+from adaptive_scan.generators import LinearCompleter, NearestCompleter
+from adaptive_scan.generators.completers import InfillCompleter
 from adaptive_scan.generators.uncertainty import EnsembleCompleter
-from adaptive_scan.report import save_figure
-from adaptive_scan.report.calibration_figure import calibration_figure
 
 
 def calibrated(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -218,26 +217,6 @@ def test_the_summary_is_on_zero_to_one_and_goes_into_json(tmp_path: Path) -> Non
     assert doubled["relative_ece"] == pytest.approx(1.0, abs=0.1)
     assert doubled["ause"] == summary["ause"]
     assert doubled["rank_correlation"] == summary["rank_correlation"]
-
-
-def test_the_figure_has_its_panels_and_equal_bytes(tmp_path: Path) -> None:
-    sample = make_sample()
-    for name in ("a.png", "b.png"):
-        figure = calibration_figure({"head": sample.scaled(0.5), "calibrated": sample}, np.random.default_rng(0))
-        save_figure(figure, tmp_path / name)
-    assert [axes.get_ylabel() for axes in figure.axes] == [
-        "observed RMSE",
-        "RMSE of scan",
-        "observed coverage",
-        "RMSE of the rest",
-    ]
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    curve = reliability_curve(sample.predicted, sample.errors)
-    drawn = figure.axes[0].lines[1]
-    np.testing.assert_allclose(drawn.get_xdata(), 0.5 * curve.predicted)
-    np.testing.assert_allclose(drawn.get_ydata(), 0.5 * curve.observed)
-    with pytest.raises(ValueError, match="samples: got empty; expected at least one"):
-        calibration_figure({}, np.random.default_rng(0))
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:

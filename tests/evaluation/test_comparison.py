@@ -22,6 +22,8 @@ from adaptive_scan.evaluation import (
     static_contenders,
     win_rate,
 )
+from adaptive_scan.evaluation.metrics import rmse_unmeasured
+from adaptive_scan.evaluation.results import SCHEMA
 from adaptive_scan.generators import LinearCompleter, NearestCompleter
 from adaptive_scan.micrographs import blur_target
 from adaptive_scan.scans import ScanGeometry, coverage, partial_scans, path_length, sample, static_scan
@@ -131,7 +133,7 @@ def test_same_seed_gives_the_same_comparison_whatever_the_batches() -> None:
     first, again, other = (compare(seed=1, batch_size=64), compare(seed=1, batch_size=3), compare(seed=2))
     for name in ("loss", "psnr", "coverage"):
         np.testing.assert_allclose(again.table[name], first.table[name], rtol=1e-6)
-    np.testing.assert_array_equal(compare(seed=1, batch_size=64).table, first.table)
+    np.testing.assert_equal(compare(seed=1, batch_size=64).table.to_pydict(), first.table.to_pydict())
     assert compare(seed=1, batch_size=64).as_dict() == first.as_dict()
     random_rows = [comparison.rows("random", "mean")["loss"] for comparison in (first, other)]
     assert not np.array_equal(*random_rows)
@@ -318,18 +320,32 @@ def test_costs_are_those_of_each_path_under_the_instrument() -> None:
 
 def test_every_contender_is_measured_by_the_instrument_whatever_its_form() -> None:
     low_dose, again = compare(acquisition="low-dose"), compare(acquisition=make_instrument("low-dose"))
-    np.testing.assert_array_equal(low_dose.table, again.table)
+    np.testing.assert_equal(low_dose.table.to_pydict(), again.table.to_pydict())
     ideal, named = compare(), compare(acquisition="ideal")
-    np.testing.assert_array_equal(ideal.table, named.table)
+    np.testing.assert_equal(ideal.table.to_pydict(), named.table.to_pydict())
     for scan in ideal.scans:
         assert low_dose.summary(scan, "nearest").loss_mean > 1.2 * ideal.summary(scan, "nearest").loss_mean
     with pytest.raises(ValueError, match=r"acquisition: got 'wild'; expected an Instrument or one of \['fast-scan'"):
         compare(acquisition="wild")
 
 
+def test_rows_are_those_of_a_benchmark_of_one_seed() -> None:
+    comparison = compare(corners=np.stack([np.arange(10), np.full(10, 3)], axis=1), groups=np.arange(10) // 5, seed=4)
+    assert comparison.table.schema == SCHEMA
+    first = comparison.table.slice(1, 1).to_pylist()[0]
+    expected = {"seed": 4, "scan": "spiral", "completer": "mean", "crop": 1, "micrograph": "a", "group": "0"}
+    expected |= {"row": 1, "column": 3, "role": "static", "contiguous": True}
+    assert {name: first[name] for name in expected} == expected
+    crop = smooth_crops()[1:2]
+    positions = static_scan("spiral", 24, 16)[None]
+    partial = partial_scans(sample(crop, positions), positions, 16)
+    completion = fill_with_mean(torch.from_numpy(partial))[:, 0].numpy()
+    assert first["rmse_unmeasured"] == rmse_unmeasured(completion, blur_target(crop), partial[:, 1])[0]
+
+
 def test_unknown_rows_are_named() -> None:
     comparison = compare()
-    with pytest.raises(KeyError, match="'spiral' with completer 'cubic'"):
+    with pytest.raises(KeyError, match="'scan': 'spiral', 'completer': 'cubic'"):
         comparison.rows("spiral", "cubic")
     with pytest.raises(KeyError, match="scan 'raster'"):
         comparison.summary("raster", "mean")

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from adaptive_scan.evaluation.completion import CompletionScore, complete_scans, score_completers
+from adaptive_scan.evaluation.completion import complete_scans, score_completers
 from adaptive_scan.generators import blur_targets, make_completer
-from adaptive_scan.report.completions_figure import completions_figure
 
 
 def crops_of(n: int = 3, size: int = 20) -> np.ndarray:
@@ -69,13 +68,6 @@ def test_a_completer_that_refuses_a_scan_has_no_score_there() -> None:
         score_completers(crops_of(), completers, scans=["spiral"], coverages=[1 / 16])
 
 
-def test_ratio_of_rmse() -> None:
-    one = CompletionScore("grid", 0.1, "one", np.array([1.0, 3.0]), 0.0)
-    other = CompletionScore("grid", 0.1, "other", np.array([4.0, 12.0]), 0.0)
-    assert one.rmse_ratio(other) == pytest.approx(0.5)
-    assert one.rmse_ratio(CompletionScore("grid", 0.1, "none", np.zeros(2), 0.0)) is None
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -87,22 +79,6 @@ def test_ratio_of_rmse() -> None:
 def test_unknown_scans_and_impossible_coverages_are_refused(settings: dict[str, list[object]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         score_completers(crops_of(), {}, **settings)  # type: ignore[arg-type]
-
-
-def test_the_figure_names_its_columns_and_draws_the_spectrum_of_every_completer() -> None:
-    crops = crops_of(3, 48)
-    completers = {name: make_completer(name) for name in ("nearest", "linear", "infill", "area", "bilinear")}
-    targets, scans, completions = complete_scans(crops, completers, scan="grid", coverage=1 / 16)
-    figure = completions_figure(crops, targets, scans, completions, n_rows=2)
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["crop", "measured", "target", "nearest", "linear", "infill", "area"]
-    spectra = {line.get_label(): line.get_ydata() for line in figure.axes[-1].lines}
-    assert list(spectra) == ["crop", "target", *completers]
-    # relative to the target's lowest frequency: a blurred picture of noise has lost its highest
-    assert spectra["target"][0] == 0.0
-    assert spectra["target"][-1] < spectra["crop"][-1] - 10.0
-    shown = figure.axes[0].images[0].get_array()
-    assert np.allclose(shown[..., 0], 0.5 * crops[0] + 0.5)
 
 
 def test_completions_are_those_that_are_scored() -> None:

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from adaptive_scan.evaluation import LARGEST_PSNR, loss, psnr, rmse, ssim
-from adaptive_scan.evaluation.metrics import rmse_measured, rmse_unmeasured
+from adaptive_scan.evaluation.metrics import LARGEST_PSNR, loss, psnr, rmse, rmse_measured, rmse_unmeasured, ssim
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 
@@ -24,10 +23,9 @@ from adaptive_scan.evaluation.systematic_errors import (
     measure_errors,
     path_bins,
     resampled_rmse,
-    summary,
 )
-from adaptive_scan.generators import NearestCompleter, distance_to_measured
-from adaptive_scan.report.errors_figure import errors_figure
+from adaptive_scan.generators import NearestCompleter
+from adaptive_scan.generators.distance import distance_to_measured
 from adaptive_scan.scans import ScanGeometry
 
 batches_of_masks = st.tuples(st.integers(1, 3), st.integers(2, 9)).flatmap(
@@ -166,27 +164,3 @@ def test_shapes_that_do_not_fit_are_refused(groups: Sequence[str]) -> None:
         SystematicErrors(4).add(pictures, pictures, pictures, groups)
     with pytest.raises(ValueError, match="errors hold no picture; expected at least one"):
         _ = SystematicErrors(4).map
-
-
-def test_the_figure_has_a_map_of_each_set_on_one_scale_and_all_curves(rng: np.random.Generator) -> None:
-    maps, summaries = {}, {}
-    for number in range(5):
-        errors = SystematicErrors(8)
-        errors.add(rng.uniform(-1, 1, (3, 8, 8)), np.zeros((3, 8, 8)), rng.random((3, 8, 8)) < 0.1, list("abc"))
-        maps[f"set {number}"] = errors.map
-        summaries[f"set {number}"] = json.loads(json.dumps(summary(errors, rng), default=lambda x: x.tolist()))
-    figure = errors_figure(maps, summaries)
-    pictures = [axes.images[0] for axes in figure.axes if axes.images]
-    assert [axes.get_title() for axes in figure.axes if axes.images] == list(maps)
-    assert len({image.get_clim() for image in pictures}) == 1
-    path, edge, _ = figure.axes[-3:]
-    for axes, name in ((path, "path"), (edge, "edge")):
-        drawn = {line.get_label(): line.get_ydata() for line in axes.lines if line.get_label() in maps}
-        assert {label: list(values) for label, values in drawn.items()} == {
-            label: values[name]["rmse"] for label, values in summaries.items()
-        }
-        low, high = axes.get_ylim()
-        assert low == 0
-        assert high >= max(map(max, drawn.values()))
-    with pytest.raises(ValueError, match="expected the same names, at least one"):
-        errors_figure({}, {})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_scan.micrographs import MicrographError, split_groups
-from adaptive_scan.micrographs.splits import find_groups, read_groups
+from adaptive_scan.micrographs.splits import find_column, read_column
 
 
 class TestSplitGroups:
@@ -78,30 +78,30 @@ class TestTables:
         expected = {(folder / "a.tif").resolve(): "one", (folder / "b.tif").resolve(): "two"}
         table = "file,group,notes\npictures/a.tif,one,x\npictures/b.tif,two,\nabsent.tif,three,\npictures/c.tif,,\n"
         (folder.parent / "manifest.csv").write_text("\ufeff" + table, encoding="utf-8")
-        assert find_groups(folder) == expected
-        assert find_groups(folder / "c.tif") == expected
+        assert find_column(folder, "group") == expected
+        assert find_column(folder / "c.tif", "group") == expected
         (folder / "manifest.csv").write_text("group,file\nnear,a.tif\n")
-        assert find_groups(folder) == {(folder / "a.tif").resolve(): "near"}
+        assert find_column(folder, "group") == {(folder / "a.tif").resolve(): "near"}
 
     def test_other_tables_of_this_name_are_not_ours(self, folder: Path):
         (folder / "manifest.csv").write_text("name,colour\na.tif,red\n")
-        assert find_groups(folder) == {}
+        assert find_column(folder, "group") == {}
         (folder / "manifest.csv").write_bytes(b"\xff\xfe\x00binary")
-        assert find_groups(folder) == {}
+        assert find_column(folder, "group") == {}
         (folder / "manifest.csv").unlink()
         (folder.parent / "elsewhere.tif").touch()
         (folder.parent / "manifest.csv").write_text("file,group\nelsewhere.tif,red\n")
-        assert find_groups(folder) == {}
+        assert find_column(folder, "group") == {}
 
     def test_named_table_must_be_one(self, folder: Path, tmp_path: Path):
         table = tmp_path / "table.csv"
         with pytest.raises(MicrographError, match="nothing there; expected a CSV with the columns file and group"):
-            read_groups(table, [])
+            read_column(table, "group", [])
         table.write_text("name,group\na,b\n")
         with pytest.raises(MicrographError, match="the columns name, group"):
-            read_groups(table, [])
+            read_column(table, "group", [])
         table.write_bytes(b"\xff\xfe\x00binary")
         with pytest.raises(MicrographError, match="no CSV"):
-            read_groups(table, [])
+            read_column(table, "group", [])
         table.write_text("file,group\na.tif,one\n")
-        assert read_groups(table, [folder]) == {(folder / "a.tif").resolve(): "one"}
+        assert read_column(table, "group", [folder]) == {(folder / "a.tif").resolve(): "one"}

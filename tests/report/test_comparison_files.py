@@ -12,14 +12,13 @@ import pytest
 from rich.console import Console
 from skimage.io import imread
 
-from adaptive_scan.evaluation import Comparison, Paired, compare_scans, static_contenders
+from adaptive_scan.evaluation import Comparison, LossRatio, compare_scans, static_contenders
 from adaptive_scan.generators import LinearCompleter, NearestCompleter
 from adaptive_scan.report import (
     comparison_csv,
     comparison_figure,
     comparison_sentence,
     comparison_table,
-    learning_figure,
     save_figure,
     write_comparison,
 )
@@ -46,7 +45,7 @@ def test_csv_has_one_row_per_crop_scan_and_completer(comparison: Comparison) -> 
     keys = {(row["crop"], row["scan"], row["completer"]) for row in rows}
     assert len(keys) == 24
     assert [rows[1][name] for name in ("micrograph", "row", "column")] == ['b, "two".tif', "3", "4"]
-    for row, line in zip(rows, comparison.table, strict=True):
+    for row, line in zip(rows, comparison.table.to_pylist(), strict=True):
         assert (int(row["crop"]), row["scan"]) == (line["crop"], line["scan"])
         for name in ("loss", "rmse", "psnr", "ssim", "coverage", "path_length", "scan_time", "largest_acceleration"):
             assert float(row[name]) == pytest.approx(line[name], rel=1e-8)
@@ -82,17 +81,17 @@ def test_origin_stands_beside_the_figures(comparison: Comparison, tmp_path: Path
 @pytest.mark.parametrize(
     ("paired", "sentence"),
     [
-        (Paired(1.004, (0.99, 1.02), 0.5), "ratio 1.004 [0.990, 1.020]: no difference shown"),
-        (Paired(0.9, (0.85, 0.95), 0.8), "ratio 0.900 [0.850, 0.950]: lower loss"),
-        (Paired(1.2, (1.1, 1.3), 0.1), "ratio 1.200 [1.100, 1.300]: higher loss"),
-        (Paired(1.0002, (1.0001, 1.0003), 0.1), "ratio 1.000 [1.000, 1.000]: no difference shown"),
-        (Paired(1.2, None, 0.1), "ratio 1.200, no interval: no difference shown"),
-        (Paired(None, None, 0.5), None),
+        (LossRatio(1.004, (0.99, 1.02), 0.5), "ratio 1.004 [0.990, 1.020]: no difference shown"),
+        (LossRatio(0.9, (0.85, 0.95), 0.8), "ratio 0.900 [0.850, 0.950]: lower loss"),
+        (LossRatio(1.2, (1.1, 1.3), 0.1), "ratio 1.200 [1.100, 1.300]: higher loss"),
+        (LossRatio(1.0002, (1.0001, 1.0003), 0.1), "ratio 1.000 [1.000, 1.000]: no difference shown"),
+        (LossRatio(1.2, None, 0.1), "ratio 1.200, no interval: no difference shown"),
+        (LossRatio(None, None, 0.5), None),
         (None, None),
     ],
 )
 def test_sentence_says_what_the_interval_shows(
-    comparison: Comparison, paired: Paired | None, sentence: str | None
+    comparison: Comparison, paired: LossRatio | None, sentence: str | None
 ) -> None:
     summaries = [dataclasses.replace(summary, second=paired) for summary in comparison.summaries]
     given = dataclasses.replace(comparison, summaries=summaries, second_reference="grid")
@@ -187,21 +186,6 @@ def test_figure_refuses_what_was_not_compared(comparison: Comparison) -> None:
         comparison_figure(comparison, completer="cubic")
 
 
-def test_learning_curves_are_drawn_as_given(tmp_path: Path) -> None:
-    figure = learning_figure(
-        {"a": (np.arange(3), np.array([3.0, 2.0, 1.0])), "b": (np.arange(2), np.array([1.0, 0.5]))},
-        quantity="loss (10 MSE)",
-    )
-    (axes,) = figure.axes
-    assert axes.get_yscale() == "log"
-    assert [line.get_ydata().tolist() for line in axes.lines] == [[3.0, 2.0, 1.0], [1.0, 0.5]]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
-    save_figure(figure, tmp_path / "learning.pdf")
-    assert (tmp_path / "learning.pdf").read_bytes().startswith(b"%PDF")
-
-
-def test_unfit_curves_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"got 1 curves, unfit \['a'\]"):
-        learning_figure({"a": (np.arange(3), np.arange(2))})
-    with pytest.raises(ValueError, match="got 0 curves"):
-        learning_figure({})
+def test_figures_are_saved_in_the_format_of_the_suffix(comparison: Comparison, tmp_path: Path) -> None:
+    save_figure(comparison_figure(comparison), tmp_path / "comparison.pdf")
+    assert (tmp_path / "comparison.pdf").read_bytes().startswith(b"%PDF")

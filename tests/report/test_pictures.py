@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from adaptive_scan.evaluation.results import ExampleScans, Results
-from adaptive_scan.report.pictures import ERROR_COLOURS, example_sheet, largest_error, map_sheet
-from adaptive_scan.report.style import ScanStyle, scan_styles
+from adaptive_scan.report.pictures import example_sheet, largest_error, map_sheet
+from adaptive_scan.report.style import ERROR_COLOURS, ScanStyle, scan_styles
 from tests.synthetic_results import small_results
 
 
