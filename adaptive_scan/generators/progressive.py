@@ -141,7 +141,7 @@ class ProgressiveGenerator(nn.Module):
         for block in self.down:
             levels.append(block(F.avg_pool2d(levels[-1], 2)))
         features = levels[-1]
-        for block, skipped in zip(reversed(self.up), reversed(levels[:-1]), strict=True):  # type: ignore[call-overload]
+        for block, skipped in zip(reversed(self.up), reversed(levels[:-1]), strict=True):
             upper = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
             features = block(torch.cat([upper, skipped], dim=1))
         last = self.last(features).float()

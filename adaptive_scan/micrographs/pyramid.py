@@ -159,4 +159,5 @@ def balanced_weights(sources: Sequence[str], groups: Sequence[str]) -> np.ndarra
     pairs = list(zip(sources, groups, strict=True))
     n_groups = {source: len({group for its, group in pairs if its == source}) for source in set(sources)}
     weights = np.array([n_groups[source] ** -0.5 / pairs.count((source, group)) for source, group in pairs])
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
