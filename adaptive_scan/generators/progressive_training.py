@@ -16,7 +16,8 @@ from torch import Tensor
 from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.averaging import averaged_copy, move_average, warm_decay
 from adaptive_scan.generators.infill import pull_push_infill
-from adaptive_scan.generators.losses import LOSS_SCALE, blur_targets
+from adaptive_scan.generators.loss_settings import LOSS_SCALE
+from adaptive_scan.generators.losses import blur_targets
 from adaptive_scan.generators.progressive import BLOCK, N_HORIZONS, Passes, Prediction, ProgressiveGenerator
 from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans.progressive import NestedLattice
