@@ -11,11 +11,12 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from adaptive_scan.errors import SettingError
+from adaptive_scan.generators.loss_settings import LOSS_SCALE
 
 LARGEST_PSNR = 100.0
 """PSNR of a completion identical to its target, and the most any completion gets [dB]."""
 
-_LOSS_SCALE = 10.0
+
 _DATA_RANGE = 2.0
 _SMALLEST_SIDE = 7
 _FULL_WINDOW = 11
@@ -41,7 +42,7 @@ def loss(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
         >>> loss(np.full((1, 8, 8), 0.1), np.zeros((1, 8, 8))).round(6).tolist()
         [0.1]
     """
-    return _LOSS_SCALE * _mean_squared_error(completions, targets)
+    return LOSS_SCALE * _mean_squared_error(completions, targets)
 
 
 def rmse(completions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -72,7 +73,7 @@ def rmse_of_loss(mean_loss: float) -> float:
         >>> rmse_of_loss(0.1)
         0.05
     """
-    return float(np.sqrt(mean_loss / _LOSS_SCALE) / 2.0)
+    return float(np.sqrt(mean_loss / LOSS_SCALE) / 2.0)
 
 
 def rmse_measured(completions: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> np.ndarray:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
-def check_partial_scans(partial_scans: Tensor, stride: int) -> None:
-    """Raise a ValueError unless the shape is (N, 2, S, S) with S a multiple of ``stride``.
+def checked_scans(partial_scans: Tensor, stride: int) -> Tensor:
+    """Partial scans whose values are 0 wherever nothing was measured, whatever was written there.
 
     Args:
-        partial_scans: Measured values and masks.
-        stride: What the side S has to be a positive multiple of.
+        partial_scans: Measured values and masks, shape (n_scans, 2, H, W).
+        stride: What the sides H and W have to be positive multiples of.
+
+    Returns:
+        The same shape; NaN outside the mask does not get in.
 
     Raises:
         ValueError: If the shape is another one.
 
     Example:
-        >>> import torch
-        >>> check_partial_scans(torch.zeros(3, 2, 16, 16), 8)
+        >>> scan = torch.tensor([[[[0.5, torch.nan]], [[1.0, 0.0]]]])
+        >>> checked_scans(scan, 1)[0, 0].tolist()
+        [[0.5, 0.0]]
     """
     shape = tuple(partial_scans.shape)
-    if len(shape) != 4 or shape[1] != 2 or shape[2] != shape[3]:
-        raise ValueError(f"partial scans have shape {shape}; expected (n_scans, 2, S, S)")
-    if shape[2] % stride or not shape[2]:
-        raise ValueError(f"partial scans have side {shape[2]} px; expected a positive multiple of {stride}")
+    if len(shape) != 4 or shape[1] != 2:
+        raise ValueError(f"partial scans have shape {shape}; expected (n_scans, 2, H, W)")
+    if 0 in shape[2:] or shape[2] % stride or shape[3] % stride:
+        raise ValueError(f"partial scans have sides {shape[2:]} px; expected positive multiples of {stride}")
+    masks = partial_scans[:, 1:]
+    return torch.cat((torch.where(masks != 0, partial_scans[:, :1], 0), masks), dim=1)

@@ -170,5 +170,5 @@ def nearest_infill(partial_scans: Tensor) -> Tensor:
                 [0.5000, 0.5000]])
     """
     values, masks = partial_scans[:, 0], partial_scans[:, 1]
-    values = values * (masks != 0)
+    values = torch.where(masks != 0, values, 0)
     return values.flatten(1).gather(1, nearest_measured(masks).flatten(1)).view_as(values)[:, None]

@@ -263,10 +263,10 @@ class GridCompleter:
 
     def _resample(self, grid: Grid, values: np.ndarray) -> np.ndarray:
         """Along the rows, those with the same columns together, and then across them."""
-        weights, size = GRID_WEIGHTS[self.method], values.shape[-1]
-        in_rows = np.empty((len(values), len(grid.rows), size))
+        weights, (height, width) = GRID_WEIGHTS[self.method], values.shape[-2:]
+        in_rows = np.empty((len(values), len(grid.rows), width))
         for columns in {len(some): some for some in grid.columns}.values():
             same = np.array([len(some) == len(columns) for some in grid.columns])
             known = values[:, grid.rows[same][:, None], columns].astype(np.float64)
-            in_rows[:, same] = known @ weights(columns, size).T
-        return (weights(grid.rows, size) @ in_rows).astype(np.float32)
+            in_rows[:, same] = known @ weights(columns, width).T
+        return (weights(grid.rows, height) @ in_rows).astype(np.float32)

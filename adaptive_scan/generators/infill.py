@@ -43,7 +43,8 @@ def pull_push_infill(partial_scans: Tensor) -> Tensor:
     masks = partial_scans[:, 1:].clamp(0, 1)
     tent = torch.tensor([0.25, 0.75, 0.75, 0.25], dtype=partial_scans.dtype, device=partial_scans.device)
     kernel = (tent[:, None] * tent).expand(2, 1, 4, 4)
-    levels = [torch.cat((partial_scans[:, :1] * masks, masks), dim=1)]
+    values = torch.where(masks > 0, partial_scans[:, :1], 0)
+    levels = [torch.cat((values * masks, masks), dim=1)]
     while max(levels[-1].shape[-2:]) > 1:
         levels.append(_pull(levels[-1], kernel))
     weighted, weights = levels[-1].split(1, dim=1)

@@ -53,7 +53,7 @@ def _biharmonic(mask: np.ndarray, values: np.ndarray) -> np.ndarray:
     if mask.all():
         return values
     measured = mask.ravel()
-    laplacian = _laplacian(len(mask))
+    laplacian = _laplacian(*mask.shape)
     equations = (laplacian @ laplacian)[~measured].tocsc()
     # Symmetric and positive definite: neither pivots nor the ordering for general matrices are needed.
     factors = splu(
@@ -71,12 +71,17 @@ def _biharmonic(mask: np.ndarray, values: np.ndarray) -> np.ndarray:
     return pictures.reshape(values.shape)
 
 
-def _laplacian(side: int) -> sparse.csr_matrix:
-    """Five-point Laplacian of a square with reflecting edges, shape (side * side, side * side)."""
+def _laplacian(height: int, width: int) -> sparse.csr_matrix:
+    """Five-point Laplacian of a picture with reflecting edges, shape (height * width, height * width)."""
+    down, right = _second_difference(height), _second_difference(width)
+    return sparse.csr_matrix(sparse.kron(down, sparse.eye(width)) + sparse.kron(sparse.eye(height), right))
+
+
+def _second_difference(side: int) -> sparse.dia_matrix:
     diagonal = np.full(side, -2.0)
-    diagonal[[0, -1]] = -1.0
-    second = sparse.diags([np.ones(side - 1), diagonal, np.ones(side - 1)], [-1, 0, 1])
-    return sparse.csr_matrix(sparse.kron(second, sparse.eye(side)) + sparse.kron(sparse.eye(side), second))
+    diagonal[0] += 1.0
+    diagonal[-1] += 1.0
+    return sparse.diags([np.ones(side - 1), diagonal, np.ones(side - 1)], [-1, 0, 1])
 
 
 class TotalVariationCompleter:

@@ -49,7 +49,7 @@ def _linear(mask: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _interpolation(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The three measured pixels that each pixel is interpolated from, and their weights, both (S * S, 3).
+    """The three measured pixels that each pixel is interpolated from, and their weights, both (H * W, 3).
 
     SciPy's interpolator on the same triangulation would call LAPACK once per triangle, where most of its time goes.
     """
@@ -133,10 +133,10 @@ def _thin_plate_spline(mask: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def _windows(mask: np.ndarray) -> list[tuple[slice, slice]]:
     """Windows that tile the picture: all of it, or with half the points of a spline each at most."""
-    side = len(mask)
+    height, width = mask.shape
     if np.count_nonzero(mask) <= _POINTS_OF_A_SPLINE:
-        return [(slice(0, side), slice(0, side))]
-    found, waiting = [], [(0, side, 0, side)]
+        return [(slice(0, height), slice(0, width))]
+    found, waiting = [], [(0, height, 0, width)]
     while waiting:
         top, bottom, left, right = waiting.pop()
         if np.count_nonzero(mask[top:bottom, left:right]) <= _POINTS_OF_A_SPLINE // 2:

@@ -104,8 +104,8 @@ def triangle_weights_kernel(
     Args:
         points: Measured pixels (row, column), shape (n_points, 2).
         triangles: Their indices, shape (n_triangles, 3); triangles without an area are passed over.
-        corners: Written, flat index (row * S + column) of the three pixels, shape (S, S, 3).
-        weights: Written, shape (S, S, 3).
+        corners: Written, flat index (row * W + column) of the three pixels, shape (H, W, 3).
+        weights: Written, shape (H, W, 3).
 
     Example:
         >>> corners, weights = np.zeros((3, 3, 3), np.int64), np.zeros((3, 3, 3))
@@ -114,8 +114,8 @@ def triangle_weights_kernel(
         >>> corners[0, 1].tolist(), weights[0, 1].tolist()
         ([0, 6, 2], [0.5, 0.0, 0.5])
     """
-    side = corners.shape[0]
-    is_measured = np.zeros((side, side), np.bool_)
+    n_rows, n_columns = corners.shape[:2]
+    is_measured = np.zeros((n_rows, n_columns), np.bool_)
     for row, column in points:
         is_measured[row, column] = True
     at_left, slope = np.empty(3, np.int64), np.empty(3, np.int64)
@@ -143,7 +143,7 @@ def triangle_weights_kernel(
                 if is_measured[row, column]:
                     continue
                 for k, corner in enumerate((a, b, c)):
-                    corners[row, column, k] = points[corner, 0] * side + points[corner, 1]
+                    corners[row, column, k] = points[corner, 0] * n_columns + points[corner, 1]
                     weights[row, column, k] = (at_left[k] + step * slope[k]) / area
 
 

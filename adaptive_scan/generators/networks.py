@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_scan.errors import SettingError
-from adaptive_scan.generators.checks import check_partial_scans
+from adaptive_scan.generators.checks import checked_scans
 from adaptive_scan.generators.distance import distance_to_measured
 from adaptive_scan.generators.infill import pull_push_infill
 from adaptive_scan.generators.losses import blur_targets
@@ -87,7 +87,7 @@ class ResidualGenerator(nn.Module):
 
     def forward(self, partial_scans: Tensor) -> Tensor:
         """Complete partial scans, shape (n_scans, 2, S, S), to pictures, shape (n_scans, 1, S, S)."""
-        check_partial_scans(partial_scans, self.stride)
+        partial_scans = checked_scans(partial_scans, self.stride)
         completions: Tensor = self.layers(partial_scans)
         return completions
 
@@ -164,7 +164,7 @@ class UNetGenerator(nn.Module):
 
     def forward(self, partial_scans: Tensor) -> Tensor:
         """Complete partial scans, shape (n_scans, 2, S, S), to pictures, shape (n_scans, 1, S, S)."""
-        check_partial_scans(partial_scans, self.stride)
+        partial_scans = checked_scans(partial_scans, self.stride)
         infill = pull_push_infill(partial_scans)
         distance = distance_to_measured(partial_scans[:, 1])[:, None]
         seen = torch.cat((partial_scans, infill, distance / (distance + _DISTANCE_SCALE)), dim=1)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_scan.errors import SettingError
-from adaptive_scan.generators.checks import check_partial_scans
+from adaptive_scan.generators.checks import checked_scans
 from adaptive_scan.generators.distance import nearest_infill
 from adaptive_scan.generators.normalisation import NormalisedConvolution
 
@@ -147,7 +147,7 @@ class TwoStageGenerator(nn.Module):
 
     def prepare(self, partial_scans: Tensor) -> Tensor:
         """What the convolutions see: values, infilled and mapped to [0, 1], and masks, shape (n_scans, 2, S, S)."""
-        check_partial_scans(partial_scans, self.stride)
+        partial_scans = checked_scans(partial_scans, self.stride)
         values = nearest_infill(partial_scans) if self.infill else partial_scans[:, :1]
         return torch.cat(((values + 1) / 2, partial_scans[:, 1:]), dim=1)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_scan.errors import SettingError
-from adaptive_scan.generators.checks import check_partial_scans
+from adaptive_scan.generators.checks import checked_scans
 from adaptive_scan.generators.distance import nearest_infill
 from adaptive_scan.generators.normalisation import SharedBatchNorm2d
 
@@ -163,7 +163,9 @@ class SupersamplingGenerator(nn.Module):
 
     def forward(self, partial_scans: Tensor) -> Tensor:
         """Complete partial scans, shape (n_scans, 2, S, S), to pictures, shape (n_scans, 1, S, S)."""
-        check_partial_scans(partial_scans, self.stride)
+        partial_scans = checked_scans(partial_scans, self.stride)
+        if partial_scans.shape[-2] != partial_scans.shape[-1]:
+            raise ValueError(f"partial scans have shape {tuple(partial_scans.shape)}; expected (n_scans, 2, S, S)")
         return self.supersample(cell_means(partial_scans, self.factor), partial_scans.shape[-1])
 
     def supersample(self, pictures: Tensor, image_size: int) -> Tensor:

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_scan.errors import SettingError
+from adaptive_scan.generators.checks import checked_scans
 from adaptive_scan.generators.completers import Completer
 from adaptive_scan.generators.distance import distance_to_measured
 from adaptive_scan.generators.files import FORMAT_VERSION, GeneratorFileError, _read, _write
@@ -97,15 +98,14 @@ class ErrorHead(nn.Module):
             Natural logarithm of the predicted standard deviation of each pixel's error.
         """
         seen = _seen(partial_scans, completions)
-        side = seen.shape[-1]
-        spare = -side % _STRIDE
-        seen = F.pad(seen, (0, spare, 0, spare), mode="replicate")
+        height, width = seen.shape[-2:]
+        seen = F.pad(seen, (0, -width % _STRIDE, 0, -height % _STRIDE), mode="replicate")
         fine = F.relu(self.fine(F.pixel_unshuffle(seen, 2)))
         coarse = F.relu(self.down(fine))
         coarse = coarse + F.relu(self.level(_means(coarse, seen[:, 1:2])))[:, :, None, None]
         coarse = F.relu(coarse + self.second(F.relu(self.first(coarse))))
         features = F.relu(self.merge(fine + F.interpolate(self.up(coarse), scale_factor=2, mode="nearest")))
-        raw = F.pixel_shuffle(self.last(features), 2)[..., :side, :side]
+        raw = F.pixel_shuffle(self.last(features), 2)[..., :height, :width]
         return _LOWEST + (_HIGHEST - _LOWEST) * torch.sigmoid(raw)
 
 
@@ -119,8 +119,7 @@ def _means(features: Tensor, masks: Tensor) -> Tensor:
 def _seen(partial_scans: Tensor, completions: Tensor) -> Tensor:
     """The pictures that the head looks at, shape (N, 6, S, S)."""
     shape, completed = tuple(partial_scans.shape), tuple(completions.shape)
-    if len(shape) != 4 or shape[1] != 2 or shape[2] != shape[3]:
-        raise ValueError(f"partial scans have shape {shape}; expected (n_scans, 2, S, S)")
+    partial_scans = checked_scans(partial_scans, 1)
     if completed != (shape[0], 1, *shape[2:]):
         raise ValueError(f"completions have shape {completed}; expected {(shape[0], 1, *shape[2:])}")
     distance = distance_to_measured(partial_scans[:, 1])[:, None]

@@ -77,9 +77,9 @@ def test_untrained_unet_returns_the_infill(n_levels: int, size: int, make_scans:
 )
 def test_sides_and_shapes_that_do_not_suit_are_refused(kind: str, settings: dict[str, float], stride: int) -> None:
     network = GENERATORS[kind](**settings)
-    with pytest.raises(ValueError, match=f"have side 50 px; expected a positive multiple of {stride}"):
+    with pytest.raises(ValueError, match=rf"have sides \(50, 50\) px; expected positive multiples of {stride}"):
         network(torch.zeros(1, 2, 50, 50))
-    with pytest.raises(ValueError, match=r"shape \(1, 1, 16, 16\); expected \(n_scans, 2, S, S\)"):
+    with pytest.raises(ValueError, match=r"shape \(1, 1, 16, 16\); expected \(n_scans, 2, H, W\)"):
         network(torch.zeros(1, 1, 16, 16))
     with pytest.raises(ValueError, match=r"shape \(1, 2, 16, 24\)"):
         network(torch.zeros(1, 2, 16, 24))

@@ -172,9 +172,9 @@ def test_generator_files_round_trip(make_scans: MakeScans, tmp_path: Path, monke
 
 
 def test_sides_shapes_and_widths_that_do_not_suit_are_refused() -> None:
-    with pytest.raises(ValueError, match="have side 48 px; expected a positive multiple of 32"):
+    with pytest.raises(ValueError, match=r"have sides \(48, 48\) px; expected positive multiples of 32"):
         _tiny()(torch.zeros(1, 2, 48, 48))
-    with pytest.raises(ValueError, match=r"shape \(1, 1, 32, 32\); expected \(n_scans, 2, S, S\)"):
+    with pytest.raises(ValueError, match=r"shape \(1, 1, 32, 32\); expected \(n_scans, 2, H, W\)"):
         _tiny()(torch.zeros(1, 1, 32, 32))
     with pytest.raises(ValueError, match="width: got 0; expected more than 0"):
         TwoStageGenerator(width=0)

@@ -156,7 +156,7 @@ def test_generator_files_round_trip(make_scans: MakeScans, tmp_path: Path, monke
 
 
 def test_what_does_not_suit_is_refused() -> None:
-    with pytest.raises(ValueError, match="have side 50 px; expected a positive multiple of 16"):
+    with pytest.raises(ValueError, match=r"have sides \(50, 50\) px; expected positive multiples of 16"):
         _tiny()(torch.zeros(1, 2, 50, 50))
     with pytest.raises(ValueError, match=r"factor: got 0 and width 1\.0; expected at least 1 and more than 0"):
         SupersamplingGenerator(factor=0)

@@ -110,7 +110,7 @@ def test_shapes_that_do_not_fit_are_refused(make_scans: MakeScans) -> None:
     scans = make_scans(2, 8)
     with pytest.raises(ValueError, match=r"completions have shape \(2, 1, 4, 8\); expected \(2, 1, 8, 8\)"):
         ErrorHead()(scans, scans[:, :1, :4])
-    with pytest.raises(ValueError, match=r"partial scans have shape \(2, 1, 8, 8\); expected \(n_scans, 2, S, S\)"):
+    with pytest.raises(ValueError, match=r"partial scans have shape \(2, 1, 8, 8\); expected \(n_scans, 2, H, W\)"):
         ErrorHead()(scans[:, :1], scans[:, :1])
     with pytest.raises(ValueError, match="n_channels: got 0; expected at least 1"):
         ErrorHead(n_channels=0)
