@@ -20,7 +20,6 @@ from adaptive_scan.acquisition import (
     Dropouts,
     DurationNoise,
     Exposure,
-    FaultyReadings,
     Instrument,
     Photomultiplier,
     PoissonCounting,
@@ -31,6 +30,7 @@ from adaptive_scan.acquisition import (
     SpecimenDrift,
     Zingers,
 )
+from adaptive_scan.acquisition.detector import FaultyReadings
 from adaptive_scan.files import replacing
 from adaptive_scan.scans import PRESETS, STATIC_SCANS, filling_path, polygonal_spiral, static_scan
 from adaptive_scan.specimens import FAMILIES, SPECIMEN_FAMILIES, make_specimen, procedural_crops

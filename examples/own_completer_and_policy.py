@@ -35,13 +35,9 @@ from torch import Tensor, nn
 
 from adaptive_scan.envs import PartialScanVecEnv
 from adaptive_scan.evaluation import Comparison, Contender, compare_scans, static_contenders
-from adaptive_scan.generators import (
-    Completer,
-    GeneratorTrainer,
-    GeneratorTraining,
-    InfillCompleter,
-    pull_push_infill,
-)
+from adaptive_scan.generators import Completer, GeneratorTrainer, GeneratorTraining
+from adaptive_scan.generators.completers import InfillCompleter
+from adaptive_scan.generators.infill import pull_push_infill
 from adaptive_scan.micrographs import ArrayCrops
 from adaptive_scan.report import comparison_sentence, comparison_table
 from adaptive_scan.scans import PRESETS, filling_path

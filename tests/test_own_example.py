@@ -14,7 +14,7 @@ import torch
 
 from adaptive_scan.commands.plugins import load_completer, load_policy
 from adaptive_scan.evaluation import compare_scans, measure, static_contenders
-from adaptive_scan.generators import pull_push_infill
+from adaptive_scan.generators.infill import pull_push_infill
 from adaptive_scan.scans import filling_path
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,6 @@ from adaptive_scan.acquisition.detector import (
     DetectorLag,
     Dropouts,
     DurationNoise,
-    FaultyReadings,
     Photomultiplier,
     PoissonCounting,
     Quantisation,
@@ -21,8 +20,7 @@ from adaptive_scan.acquisition.detector import (
     Zingers,
 )
 from adaptive_scan.acquisition.exposure import Exposure
-from adaptive_scan.acquisition.instrument import Acquisition, Instrument, InstrumentState, Memoryless, Reading
-from adaptive_scan.acquisition.models import DetectorModel, Memory, Model, ProbeModel, Visit
+from adaptive_scan.acquisition.instrument import Acquisition, Instrument
 from adaptive_scan.acquisition.presets import INSTRUMENTS, as_instrument, make_instrument
 from adaptive_scan.acquisition.probe import CoilLag, ScanJitter, SpecimenDrift
 from adaptive_scan.acquisition.timing import Timing
@@ -32,28 +30,19 @@ __all__ = [
     "Acquisition",
     "CoilLag",
     "DetectorLag",
-    "DetectorModel",
     "Dropouts",
     "DurationNoise",
     "Exposure",
-    "FaultyReadings",
     "Instrument",
-    "InstrumentState",
-    "Memory",
-    "Memoryless",
-    "Model",
     "Photomultiplier",
     "PoissonCounting",
-    "ProbeModel",
     "Quantisation",
-    "Reading",
     "ReadoutLag",
     "Saturation",
     "ScanCosts",
     "ScanJitter",
     "SpecimenDrift",
     "Timing",
-    "Visit",
     "Zingers",
     "as_instrument",
     "make_instrument",

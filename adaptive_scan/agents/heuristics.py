@@ -26,8 +26,9 @@ import torch
 
 from adaptive_scan.agents.candidates import CandidatePolicy, CandidateSettings, Probe, Segments
 from adaptive_scan.errors import SettingError
-from adaptive_scan.generators import Completer, complete, distance_to_measured, make_completer
+from adaptive_scan.generators import Completer, complete, make_completer
 from adaptive_scan.generators.completion import device_of, evaluating
+from adaptive_scan.generators.distance import distance_to_measured
 from adaptive_scan.scans import ScanGeometry
 
 _SHORTEST_REACH = 2.0  # px: below this nothing but the positions themselves would count

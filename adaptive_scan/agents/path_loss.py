@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_scan.acquisition import Instrument
-from adaptive_scan.generators import blur_targets, completion_loss, pull_push_infill
+from adaptive_scan.generators import blur_targets, completion_loss
+from adaptive_scan.generators.infill import pull_push_infill
 from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import tensors
 from adaptive_scan.scans.soft import soft_partial_scans

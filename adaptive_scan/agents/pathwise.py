@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from adaptive_scan.agents.path_loss import Readings
 from adaptive_scan.errors import SettingError
 from adaptive_scan.files import FileContentError
-from adaptive_scan.generators import pull_push_infill
+from adaptive_scan.generators.infill import pull_push_infill
 from adaptive_scan.scans import ScanGeometry, tensors
 from adaptive_scan.scans.waypoints import between_corners, corners_of, segments_between, walk
 from adaptive_scan.settings import settings_from_json, settings_to_json

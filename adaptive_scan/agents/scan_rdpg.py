@@ -25,7 +25,10 @@ from adaptive_scan.agents.recurrent_td3 import RDPG
 from adaptive_scan.agents.replay import EpisodeBatch, EpisodeReplayBuffer, FieldSpec
 from adaptive_scan.envs import PartialScanVecEnv, ScanBatch
 from adaptive_scan.errors import SettingError
-from adaptive_scan.generators import AlrcState, alrc, augment, blur_targets, completion_loss, draw_positions
+from adaptive_scan.generators import blur_targets, completion_loss
+from adaptive_scan.generators.augment import augment
+from adaptive_scan.generators.families import draw_positions
+from adaptive_scan.generators.losses import AlrcState, alrc
 from adaptive_scan.generators.training import generator_step
 from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import ScanGeometry, tensors

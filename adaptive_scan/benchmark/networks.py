@@ -14,12 +14,7 @@ from torch import Tensor, nn
 from adaptive_scan.acquisition import Instrument
 from adaptive_scan.benchmark.definition import Benchmark
 from adaptive_scan.evaluation.contenders import Contender, Measurement, measure
-from adaptive_scan.generators import (
-    GENERATORS,
-    GeneratorTrainer,
-    GeneratorTraining,
-    make_generator,
-)
+from adaptive_scan.generators import GENERATORS, GeneratorTrainer, GeneratorTraining, make_generator
 from adaptive_scan.generators.families import ADAPTIVE, PathMaker
 from adaptive_scan.generators.uncertainty import CompleterWithError, ErrorTraining, train_error_head
 from adaptive_scan.micrographs import CropSource

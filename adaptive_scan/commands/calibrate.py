@@ -35,7 +35,8 @@ from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import Contender, measure
 from adaptive_scan.evaluation.calibration import ErrorSample, calibration_summary, sample_errors
 from adaptive_scan.files import write_json
-from adaptive_scan.generators import augment, blur_targets, load_generator
+from adaptive_scan.generators import blur_targets, load_generator
+from adaptive_scan.generators.augment import augment
 from adaptive_scan.generators.families import dose_of, family_positions, is_adaptive
 from adaptive_scan.generators.uncertainty import (
     CompleterWithError,

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike
 
-from adaptive_scan.acquisition import Acquisition, Instrument, InstrumentState, as_instrument
+from adaptive_scan.acquisition import Acquisition, Instrument, as_instrument
+from adaptive_scan.acquisition.instrument import InstrumentState
 from adaptive_scan.envs.crops import as_crop_source
 from adaptive_scan.envs.dwell import DwellControl, DwellState
 from adaptive_scan.envs.early_stop import EarlyStop

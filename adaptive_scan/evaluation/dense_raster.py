@@ -20,9 +20,7 @@ from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
 from adaptive_scan.acquisition import (
     Acquisition,
-    FaultyReadings,
     Instrument,
-    Model,
     PoissonCounting,
     Quantisation,
     Saturation,
@@ -31,6 +29,8 @@ from adaptive_scan.acquisition import (
     as_instrument,
     scan_costs,
 )
+from adaptive_scan.acquisition.detector import FaultyReadings
+from adaptive_scan.acquisition.models import Model
 from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import VALIDATION, instrument_seed
 from adaptive_scan.evaluation.metrics import loss

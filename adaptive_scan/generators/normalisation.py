@@ -36,7 +36,7 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
-        total: Tensor = _SumOverProcesses.apply(gradients[0])
+        total: Tensor = _SumOverProcesses.apply(gradients[0])  # type: ignore[no-untyped-call]
         return total
 
 
@@ -64,7 +64,7 @@ def channel_means(features: Tensor) -> tuple[Tensor, Tensor]:
     if not _processes_train_together():
         return features.mean(dim=(0, 2, 3), dtype=torch.float32), count
     sums = features.sum(dim=(0, 2, 3), dtype=torch.float32)
-    totals: Tensor = _SumOverProcesses.apply(torch.cat((sums, count[None])))
+    totals: Tensor = _SumOverProcesses.apply(torch.cat((sums, count[None])))  # type: ignore[no-untyped-call]
     return totals[:-1] / totals[-1], totals[-1].detach()
 
 

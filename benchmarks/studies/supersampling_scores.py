@@ -53,7 +53,7 @@ class CellCompleter:
 
     Pixel k of n stands at the centre of its cell, ``(k + 1/2) S / n - 1/2`` [px]. After nearest-neighbour downsampling
     from the first pixel on that moves the picture by ``(s - 1) / 2`` px along both axes. It is here to show what
-    published figures contain; `adaptive_scan.generators.GridCompleter` leaves values where they were measured.
+    published figures contain; `adaptive_scan.generators.grids.GridCompleter` leaves values where they were measured.
 
     Args:
         method: A key of `adaptive_scan.generators.grids.GRID_WEIGHTS`.

@@ -6,7 +6,8 @@ import itertools
 
 import numpy as np
 
-from adaptive_scan.acquisition import Instrument, Reading
+from adaptive_scan.acquisition import Instrument
+from adaptive_scan.acquisition.instrument import Reading
 
 
 def constant(value: float):

@@ -15,7 +15,6 @@ from adaptive_scan.acquisition import (
     Dropouts,
     DurationNoise,
     Exposure,
-    FaultyReadings,
     Photomultiplier,
     PoissonCounting,
     Quantisation,
@@ -23,6 +22,7 @@ from adaptive_scan.acquisition import (
     Saturation,
     Zingers,
 )
+from adaptive_scan.acquisition.detector import FaultyReadings
 from tests.acquisition.conftest import detect
 
 N_SCANS, N_POSITIONS = 500, 100

@@ -15,11 +15,9 @@ from adaptive_scan.acquisition import (
     Acquisition,
     CoilLag,
     DetectorLag,
-    DetectorModel,
     Dropouts,
     DurationNoise,
     Exposure,
-    FaultyReadings,
     Instrument,
     Photomultiplier,
     PoissonCounting,
@@ -32,6 +30,8 @@ from adaptive_scan.acquisition import (
     as_instrument,
     make_instrument,
 )
+from adaptive_scan.acquisition.detector import FaultyReadings
+from adaptive_scan.acquisition.models import DetectorModel
 from tests.acquisition.conftest import constant, feed
 
 EVERYTHING = Instrument(

@@ -14,7 +14,8 @@ from adaptive_scan.agents.heuristics import CoverageGreedy, GradientFollowing, V
 from adaptive_scan.agents.oracle import LookAheadOracle
 from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import Contender, measure
-from adaptive_scan.generators import CompleterWithError, EnsembleCompleter, ErrorHead, make_completer
+from adaptive_scan.generators import CompleterWithError, EnsembleCompleter, make_completer
+from adaptive_scan.generators.uncertainty import ErrorHead
 from adaptive_scan.scans import ScanGeometry, filling_path, partial_scans
 
 FIXED = ScanGeometry(16, 5, 4, 1.5)

@@ -14,7 +14,8 @@ from adaptive_scan.agents.learned_path import PATH_LEARNING, PathLearning, learn
 from adaptive_scan.agents.path_loss import PathLoss, Readings, outside, relative
 from adaptive_scan.agents.pathwise import PathwiseSettings, single_positions
 from adaptive_scan.errors import SettingError
-from adaptive_scan.generators import InfillCompleter, blur_targets, completion_loss, make_generator
+from adaptive_scan.generators import blur_targets, completion_loss, make_generator
+from adaptive_scan.generators.completers import InfillCompleter
 from adaptive_scan.micrographs import ArrayCrops
 from adaptive_scan.scans import ScanGeometry, filling_path, partial_scans, sample, static_scan
 

@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from adaptive_scan.agents import RDPG, CoTraining, OrnsteinUhlenbeckNoise, ScanRDPG
 from adaptive_scan.envs import DwellControl, PartialScanVecEnv, ScanBatch
 from adaptive_scan.errors import SettingError
-from adaptive_scan.generators import blur_targets, completion_loss, draw_positions, make_generator
+from adaptive_scan.generators import blur_targets, completion_loss, make_generator
+from adaptive_scan.generators.families import draw_positions
 from adaptive_scan.micrographs import ArrayCrops
 from adaptive_scan.scans import ScanGeometry, coverage, partial_scans, polygonal_spiral, sample
 from adaptive_scan.trees import read_tree, write_tree

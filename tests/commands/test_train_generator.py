@@ -25,12 +25,12 @@ from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import (
     GeneratorTrainer,
     TwoStageGenerator,
-    freeze_normalisation,
     load_generator,
     read_generator_header,
     save_generator,
 )
 from adaptive_scan.generators.distributed import Processes
+from adaptive_scan.generators.normalisation import freeze_normalisation
 from adaptive_scan.trees import read_tree
 
 Command = Callable[..., int]

@@ -19,7 +19,8 @@ from torch import Tensor
 from adaptive_scan.envs import DwellControl, PartialScanEnv, PartialScanVecEnv, PartialScanVectorEnv, ScanBatch
 from adaptive_scan.envs.early_stop import stopped_scans
 from adaptive_scan.errors import SettingError
-from adaptive_scan.generators import InfillCompleter, NearestCompleter
+from adaptive_scan.generators import NearestCompleter
+from adaptive_scan.generators.completers import InfillCompleter
 from adaptive_scan.generators.uncertainty import CompleterWithError, ErrorTraining, train_error_head
 from adaptive_scan.scans import ScanGeometry, coverage, partial_scans, sample, static_scan
 from adaptive_scan.specimens import procedural_crops

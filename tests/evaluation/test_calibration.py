@@ -26,7 +26,8 @@ from adaptive_scan.evaluation.calibration import (
     sparsification,
 )
 from adaptive_scan.files import write_json
-from adaptive_scan.generators import InfillCompleter, LinearCompleter, NearestCompleter
+from adaptive_scan.generators import LinearCompleter, NearestCompleter
+from adaptive_scan.generators.completers import InfillCompleter
 from adaptive_scan.generators.uncertainty import EnsembleCompleter
 
 

@@ -11,7 +11,6 @@ from scipy.ndimage import gaussian_filter
 from adaptive_scan.acquisition import (
     INSTRUMENTS,
     Exposure,
-    FaultyReadings,
     Instrument,
     PoissonCounting,
     Quantisation,
@@ -20,6 +19,7 @@ from adaptive_scan.acquisition import (
     make_instrument,
     scan_costs,
 )
+from adaptive_scan.acquisition.detector import FaultyReadings
 from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import VALIDATION
 from adaptive_scan.evaluation.dense_raster import DENOISERS, Denoiser, DenseRaster, diluted, tune_denoiser

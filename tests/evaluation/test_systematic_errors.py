@@ -24,7 +24,8 @@ from adaptive_scan.evaluation.systematic_errors import (
     path_bins,
     resampled_rmse,
 )
-from adaptive_scan.generators import NearestCompleter, distance_to_measured
+from adaptive_scan.generators import NearestCompleter
+from adaptive_scan.generators.distance import distance_to_measured
 from adaptive_scan.scans import ScanGeometry
 
 batches_of_masks = st.tuples(st.integers(1, 3), st.integers(2, 9)).flatmap(

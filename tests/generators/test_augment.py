@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from adaptive_scan.generators import apply_symmetries, augment
+from adaptive_scan.generators.augment import apply_symmetries, augment
 from adaptive_scan.micrographs import apply_symmetry
 
 

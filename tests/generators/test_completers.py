@@ -11,7 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from adaptive_scan.generators import UNetGenerator, apply_symmetries
+from adaptive_scan.generators import UNetGenerator
+from adaptive_scan.generators.augment import apply_symmetries
 from adaptive_scan.generators.completers import (
     COMPLETERS,
     GRID_COMPLETERS,

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 
-from adaptive_scan.generators import NearestCompleter, distance_to_measured, nearest_infill, nearest_measured
+from adaptive_scan.generators import NearestCompleter
 from adaptive_scan.generators import distance as distance_module
+from adaptive_scan.generators.distance import distance_to_measured, nearest_infill, nearest_measured
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 12)).map(lambda s: (s[0], s[1], s[1]))))

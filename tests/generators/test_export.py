@@ -12,15 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
-from adaptive_scan.generators import (
-    GENERATORS,
-    ResidualGenerator,
-    UNetGenerator,
-    distance_to_measured,
-    nearest_measured,
-)
+from adaptive_scan.generators import GENERATORS, ResidualGenerator, UNetGenerator
 from adaptive_scan.generators import distance as distance_module
 from adaptive_scan.generators import export as export_module
+from adaptive_scan.generators.distance import distance_to_measured, nearest_measured
 from adaptive_scan.generators.export import (
     HEADER_FILE,
     MissingExtraError,

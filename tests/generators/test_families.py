@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_scan.generators import draw_positions, known_families, random_headings
-from adaptive_scan.generators.families import dose_of, draw_scans, family_positions, random_spacings
+from adaptive_scan.generators import known_families
+from adaptive_scan.generators.families import (
+    dose_of,
+    draw_positions,
+    draw_scans,
+    family_positions,
+    random_headings,
+    random_spacings,
+)
 from adaptive_scan.scans import PRESETS, STATIC_SCANS, ScanGeometry, polygonal_spiral, static_scan
 
 GEOMETRY = ScanGeometry(48, 10, 10)

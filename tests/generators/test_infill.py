@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adaptive_scan.generators import pull_push_infill
+from adaptive_scan.generators.infill import pull_push_infill
 
 
 def test_measured_pixels_keep_their_values(make_scans: Callable[..., torch.Tensor]) -> None:

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator
 from scipy.spatial import Delaunay, QhullError
 
-from adaptive_scan.generators import draw_positions, interpolation
+from adaptive_scan.generators import interpolation
 from adaptive_scan.generators.completers import (
     CloughTocherCompleter,
     LinearCompleter,
     NearestCompleter,
     ThinPlateSplineCompleter,
 )
+from adaptive_scan.generators.families import draw_positions
 from adaptive_scan.scans import ScanGeometry, partial_scans
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from adaptive_scan.generators import AlrcState, alrc, blur_targets, completion_loss
+from adaptive_scan.generators import blur_targets, completion_loss
+from adaptive_scan.generators.losses import AlrcState, alrc
 from adaptive_scan.micrographs import blur_target
 
 

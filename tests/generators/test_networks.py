@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from adaptive_scan.generators import GENERATORS, ResidualGenerator, UNetGenerator, blur_targets, pull_push_infill
+from adaptive_scan.generators import GENERATORS, ResidualGenerator, UNetGenerator, blur_targets
+from adaptive_scan.generators.infill import pull_push_infill
 from adaptive_scan.generators.networks import MaskAwareGenerator
 
 MakeScans = Callable[..., torch.Tensor]

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptive_scan.generators import GENERATORS, load_generator, nearest_infill, save_generator
+from adaptive_scan.generators import GENERATORS, load_generator, save_generator
+from adaptive_scan.generators.distance import nearest_infill
 from adaptive_scan.generators.normalisation import NormalisedConvolution, freeze_normalisation, initialise_from_data
 from adaptive_scan.generators.partial_stem import AuxiliaryTrainer, TwoStageGenerator, half_size
 

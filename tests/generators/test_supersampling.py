@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptive_scan.generators import GENERATORS, load_generator, nearest_infill, save_generator
+from adaptive_scan.generators import GENERATORS, load_generator, save_generator
+from adaptive_scan.generators.distance import nearest_infill
 from adaptive_scan.generators.normalisation import SharedBatchNorm2d, freeze_normalisation
 from adaptive_scan.generators.supersampling import SupersamplingGenerator, cell_means, n_cells
 from adaptive_scan.scans import partial_scans, sample, static_scan

@@ -14,26 +14,23 @@ from torch import Tensor, nn
 from adaptive_scan.acquisition import as_instrument
 from adaptive_scan.generators import (
     GENERATORS,
-    AlrcState,
     GeneratorTrainer,
     GeneratorTraining,
     LinearCompleter,
     UNetGenerator,
-    alrc,
     blur_targets,
     completion_loss,
-    draw_positions,
-    generator_step,
     make_generator,
-    pull_push_infill,
     train_generator,
 )
 from adaptive_scan.generators.averaging import averaged_copy, move_average
 from adaptive_scan.generators.coverage import given_priorities
 from adaptive_scan.generators.distributed import Processes
-from adaptive_scan.generators.families import draw_scans
+from adaptive_scan.generators.families import draw_positions, draw_scans
+from adaptive_scan.generators.infill import pull_push_infill
+from adaptive_scan.generators.losses import AlrcState, alrc
 from adaptive_scan.generators.normalisation import NormalisedConvolution
-from adaptive_scan.generators.training import TrainingBatch, capped_together
+from adaptive_scan.generators.training import TrainingBatch, capped_together, generator_step
 from adaptive_scan.micrographs import ArrayCrops, MicrographCrops, MicrographDataset
 from adaptive_scan.scans import ScanGeometry, partial_scans, sample
 from adaptive_scan.trees import read_tree, write_tree

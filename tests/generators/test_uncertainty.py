@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from adaptive_scan.generators import (
     GeneratorFileError,
-    InfillCompleter,
     LinearCompleter,
     NearestCompleter,
     ResidualGenerator,
     UNetGenerator,
     save_generator,
 )
+from adaptive_scan.generators.completers import InfillCompleter
 from adaptive_scan.generators.files import _write
 from adaptive_scan.generators.tiles import TiledCompleter
 from adaptive_scan.generators.uncertainty import (
