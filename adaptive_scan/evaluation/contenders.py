@@ -232,13 +232,13 @@ def measure(
         measured = _run_policy(contender, contender.policy, crops, geometry, instrument, faults)
     else:
         positions = _paths(contender, len(crops), geometry, seed, first_crop, stream).astype(np.float32)
-        _check_dose(contender.name, positions, geometry.n_positions_total)
+        _check_positions(contender.name, positions, geometry.n_positions_total)
         measured = _follow_paths(positions, crops, instrument, faults)
-    _check_dose(contender.name, measured.positions, geometry.n_positions_total)
+    _check_positions(contender.name, measured.positions, geometry.n_positions_total)
     return measured
 
 
-def _check_dose(name: str, positions: np.ndarray, n_positions: int) -> None:
+def _check_positions(name: str, positions: np.ndarray, n_positions: int) -> None:
     if positions.ndim != 3 or positions.shape[2] != 2:
         raise SettingError(
             f"contender {name!r}: got positions of shape {positions.shape}; expected (n_positions, 2) each"
@@ -328,7 +328,7 @@ def _run_policy(
     settings: dict[str, Any] = {"geometry": geometry, **contender.environment, "acquisition": instrument}
     if settings.get("stop_below") is not None:
         found = f"stop_below {settings['stop_below']}"
-        raise SettingError(f"contender {contender.name!r}: got {found}; expected scans of the same dose")
+        raise SettingError(f"contender {contender.name!r}: got {found}; expected scans of the same number of positions")
     rng = np.random.default_rng(seed)
     batch = ScanBatch(len(crops), _InOrder(crops), rng=rng, completer=None, **settings)
     observation = batch.reset()

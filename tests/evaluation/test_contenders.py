@@ -147,7 +147,7 @@ def test_no_setting_of_the_environment_takes_the_place_of_the_instrument(crops: 
 
 def test_a_policy_whose_scans_may_stop_early_is_refused(crops: np.ndarray) -> None:
     environment = {"stop_below": 0.1}
-    with pytest.raises(SettingError, match=r"'early': got stop_below 0\.1; expected scans of the same dose"):
+    with pytest.raises(SettingError, match=r"'early': got stop_below 0\.1; expected scans of the same number"):
         measure(Contender("early", policy=Turning(), environment=environment), crops, GEOMETRY)
     whole = measure(Contender("whole", policy=Turning(), environment={"stop_below": None}), crops, GEOMETRY)
     assert whole.positions.shape == (7, 30, 2)
