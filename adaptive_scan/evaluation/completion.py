@@ -61,8 +61,8 @@ def score_completers(
 ) -> list[CompletionScore]:
     """Complete static scans of crops by several completers, all on the same positions.
 
-    Every scan of a coverage c has the same number of positions, round(c S^2). A scan that draws positions at random draws
-    other ones for each crop, the same for every completer. A completer that refuses a kind of scan, as those for
+    Every scan of a coverage c has the same number of positions, round(c S^2). A scan that draws positions at random
+    draws other ones for each crop, the same for every completer. A completer that refuses a kind of scan, as those for
     uniform grids refuse all others, has no score there.
 
     Args:

@@ -318,8 +318,8 @@ def measure_errors(
         Sums by scan and completer, in that order.
 
     Raises:
-        ValueError: If a scan has another number of positions than the geometry, or a completion another shape than its target or
-            values that are not finite.
+        SettingError: If a scan has another number of positions than the geometry, or a completion another shape than
+            its target or values that are not finite.
 
     Example:
         >>> from adaptive_scan.evaluation import static_contenders
