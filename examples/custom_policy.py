@@ -10,7 +10,7 @@ Stable-Baselines3's ``predict`` takes its place.
 
 It can join the scans of a run of the preset "quick" as well:
 
-    python scripts/compare_scans.py --run DIR --policy examples.custom_policy:make_policy
+    python scripts/compare_scans.py --run DIR --policies examples.custom_policy:make_policy
 """
 
 from __future__ import annotations

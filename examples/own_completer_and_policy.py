@@ -12,8 +12,8 @@ scans.
 Both are written to a folder, `own_models`, from which `monai_unet` and `ppo` read them back. By these names they join
 the comparison of a run of the preset "quick", from the checkout, where `own_models` and `examples` are:
 
-    python scripts/compare_scans.py --run DIR --policy examples.own_completer_and_policy:ppo \
-        --completer examples.own_completer_and_policy:monai_unet
+    python scripts/compare_scans.py --run DIR --policies examples.own_completer_and_policy:ppo \
+        --completers examples.own_completer_and_policy:monai_unet
 
 This takes about a minute on one core, in which neither learns much. The network took 2% off the loss of the infill
 that it starts from, and 8% on the grid. PPO starts from the static filling path, sees 1,024 scans, and ended 5% above
@@ -122,14 +122,14 @@ def ppo_contender(model: PPO) -> Contender:
 
 
 def ppo() -> Contender:
-    """The trained policy, for `--policy`."""
+    """The trained policy, for `--policies`."""
     model = make_ppo(PartialScanVecEnv(2, completer=None, **ENVIRONMENT))
     load_model(model.policy, FOLDER / "ppo.safetensors")
     return ppo_contender(model)
 
 
 def monai_unet() -> OwnCompleter:
-    """The trained completer, for `--completer`."""
+    """The trained completer, for `--completers`."""
     completer = OwnCompleter()
     load_model(completer, FOLDER / "monai_unet.safetensors")
     return completer.eval()

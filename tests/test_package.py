@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
 import importlib.resources
 import re
@@ -118,6 +119,16 @@ def test_import_loads_neither_torch_nor_numba() -> None:
     code = f"import sys, adaptive_scan; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["scans", "generators"])
+def test_names_on_demand_are_those_of_no_module(package: str) -> None:
+    # Python would put a module in the place of an exported name as soon as the module is imported.
+    shown = importlib.import_module(f"adaptive_scan.{package}")
+    assert not {path.stem for path in (PACKAGE / package).glob("*.py")}.intersection(shown.__all__)
+    assert [name for name in shown.__all__ if getattr(shown, name) is None] == []
+    with pytest.raises(AttributeError, match=f"'adaptive_scan.{package}' has no attribute 'nothing'"):
+        shown.nothing  # noqa: B018
 
 
 def test_import_registers_the_environment() -> None:

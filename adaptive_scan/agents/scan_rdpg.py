@@ -28,7 +28,8 @@ from adaptive_scan.errors import SettingError
 from adaptive_scan.generators import blur_targets, completion_loss
 from adaptive_scan.generators.augment import augment
 from adaptive_scan.generators.families import draw_positions
-from adaptive_scan.generators.losses import AlrcState, alrc
+from adaptive_scan.generators.loss_settings import AlrcState
+from adaptive_scan.generators.losses import alrc
 from adaptive_scan.generators.training import generator_step
 from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import ScanGeometry, tensors

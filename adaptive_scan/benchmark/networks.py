@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -124,7 +124,7 @@ def _training(benchmark: Benchmark, scans: tuple[str, ...], seed: int, **setting
     """Settings of a training with what all trainings of a benchmark share."""
     plan, blur = benchmark.generator, benchmark.pictures.blur
     return GeneratorTraining(
-        generator=plan.kind, scans=scans, batch_size=plan.batch_size, blur=blur, seed=seed, **settings
+        generator=cast(Any, plan.kind), scans=scans, batch_size=plan.batch_size, blur=blur, seed=seed, **settings
     )
 
 

@@ -14,9 +14,9 @@ from adaptive_scan.commands.options import RunOptions, check_positive
 from adaptive_scan.commands.resume import parse_resumable
 from adaptive_scan.commands.settings import CropSettings, preset_config
 from adaptive_scan.errors import SettingError
-from adaptive_scan.generators import GeneratorTraining
-from adaptive_scan.generators.adversarial_training import AdversarialSettings
+from adaptive_scan.generators.adversarial_settings import AdversarialSettings
 from adaptive_scan.generators.families import is_adaptive
+from adaptive_scan.generators.training_settings import GeneratorTraining
 from adaptive_scan.scans import ScanGeometry
 
 _PAPERS_LOSS_SCALE = 50.0  # the papers follow 200 times the squared error on [0, 1], a quarter of that on [-1, 1]

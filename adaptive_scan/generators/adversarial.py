@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptive_scan.errors import SettingError
+from adaptive_scan.generators.adversarial_settings import check_replay
 
 Example = tuple[Tensor, ...]
 
@@ -101,12 +101,7 @@ class ExperienceReplay:
     """
 
     def __init__(self, size: int = 50, *, top_share: float = 0.2, chance: float = 0.2) -> None:
-        if size < 1:
-            raise SettingError(f"size: got {size}; expected at least 1")
-        if not 0 < top_share <= 1:
-            raise SettingError(f"top_share: got {top_share}; expected more than 0 and at most 1")
-        if not 0 <= chance < 1:
-            raise SettingError(f"chance: got {chance}; expected 0 or more, and less than 1")
+        check_replay(size, top_share, chance)
         self.size = size
         self.top_share = top_share
         self.chance = chance

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from adaptive_scan.acquisition import Acquisition, Instrument
-from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.adversarial import (
     Example,
     ExperienceReplay,
@@ -22,11 +19,12 @@ from adaptive_scan.generators.adversarial import (
     discriminator_losses,
     replace_known,
 )
-from adaptive_scan.generators.detail_losses import DetailLosses
+from adaptive_scan.generators.adversarial_settings import AdversarialSettings
 from adaptive_scan.generators.discriminators import Discriminators, Places
 from adaptive_scan.generators.distributed import ALONE, Processes
 from adaptive_scan.generators.families import PathMaker
-from adaptive_scan.generators.losses import LOSS_SCALE, AlrcState, blur_targets, completion_loss
+from adaptive_scan.generators.loss_settings import LOSS_SCALE, AlrcState
+from adaptive_scan.generators.losses import blur_targets, completion_loss
 from adaptive_scan.generators.noise_levels import NoiseLevelPredictors
 from adaptive_scan.generators.normalisation import freeze_normalisation, initialise_from_data
 from adaptive_scan.generators.partial_stem import AuxiliaryTrainer, TwoStageGenerator, half_size
@@ -42,74 +40,6 @@ from adaptive_scan.micrographs import CropSource
 from adaptive_scan.scans import ScanGeometry
 
 _PAPER_LOSS_SCALE = 50.0  # the papers' 200 MSE in [0, 1], as a factor on the MSE in [-1, 1]
-
-
-@dataclass(frozen=True)
-class AdversarialSettings:
-    """Settings of adversarial training beyond those of ``GeneratorTraining``; the defaults are those of partial STEM.
-
-    The share of adversarial updates and their learning rate and beta1 are in ``GeneratorTraining``. Auxiliary and
-    detail losses and noise levels work in both parts, and without an adversarial one.
-
-    Attributes:
-        adversarial_weight: Weight lambda_adv of the adversarial loss beside the paper's 200 MSE in [0, 1]; it scales
-            with ``loss_scale``, so that the ratio of the two stays.
-        auxiliary_weight: Weight lambda_aux of the auxiliary trainer's loss, for a ``TwoStageGenerator``; 0 for none.
-        auxiliary_learning_rate_factor: The auxiliary trainer's learning rate over the generator's; 2 in the
-            supersampling paper's table 1.
-        details: Weights of further losses, beside the mean squared error in [-1, 1]; measured pixels count in them.
-        discriminator_width: Factor of the discriminators' channels.
-        discriminator_learning_rate: Their constant learning rate; None for the generator's at the start of the game.
-        discriminators_see: What discriminators are shown at measured pixels: what is "completed" there, or what was
-            "measured", which leaves them nothing to judge there but lets them see the path.
-        blur_completions: Blur completions by a 3x3 Gaussian, sigma 1.5 px, before their squared error is taken in the
-            game, so that noise is suppressed less (supersampling paper, eq. 10).
-        replay_size: Examples that the experience replay keeps.
-        replay_top_share: Share of examples, those of the greatest losses, that it keeps.
-        replay_chance: Chance of an example in the game to be a replayed one.
-        noise_levels: Divide losses by those predicted from the noise of the targets, by ``NoiseLevelPredictors`` that
-            learn in the supervised part; meant for targets without blur.
-
-    Raises:
-        ValueError: If a setting is out of range or a name is unknown.
-
-    Example:
-        >>> AdversarialSettings(details=DetailLosses(sobel=0.1)).adversarial_weight
-        5.0
-    """
-
-    adversarial_weight: float = 5.0
-    auxiliary_weight: float = 1.0
-    auxiliary_learning_rate_factor: float = 1.0
-    details: DetailLosses = field(default_factory=DetailLosses)
-    discriminator_width: float = 1.0
-    discriminator_learning_rate: float | None = None
-    discriminators_see: Literal["completed", "measured"] = "completed"
-    blur_completions: bool = False
-    replay_size: int = 50
-    replay_top_share: float = 0.2
-    replay_chance: float = 0.2
-    noise_levels: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("adversarial_weight", "auxiliary_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise SettingError(f"{name}: got {getattr(self, name)}; expected 0 or more")
-        for name in ("auxiliary_learning_rate_factor", "discriminator_width"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise SettingError(f"{name}: got {getattr(self, name)}; expected more than 0")
-        rate = self.discriminator_learning_rate
-        if rate is not None and not 0 < rate < math.inf:
-            raise SettingError(f"discriminator_learning_rate: got {rate}; expected more than 0, or None")
-        if self.discriminators_see not in ("completed", "measured"):
-            raise SettingError(
-                f"discriminators_see: got {self.discriminators_see!r}; expected 'completed' or 'measured'"
-            )
-        self.make_replay()
-
-    def make_replay(self) -> ExperienceReplay:
-        """An empty experience replay of these settings."""
-        return ExperienceReplay(self.replay_size, top_share=self.replay_top_share, chance=self.replay_chance)
 
 
 class AdversarialTrainer(GeneratorTrainer):
@@ -192,7 +122,11 @@ class AdversarialTrainer(GeneratorTrainer):
             processes=processes,
         )
         self.adversarial = AdversarialSettings() if adversarial is None else adversarial
-        self.replay = self.adversarial.make_replay()
+        self.replay = ExperienceReplay(
+            self.adversarial.replay_size,
+            top_share=self.adversarial.replay_top_share,
+            chance=self.adversarial.replay_chance,
+        )
         self.report: dict[str, float] = {}
         self._terms: dict[str, Tensor] = {}
         # another stream than that of the symmetries, which the seed itself begins

@@ -6,9 +6,7 @@ restore single-shot electron microscopy images".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -207,65 +205,11 @@ def standard_deviation_loss(completions: Tensor, targets: Tensor) -> Tensor:
     return (_standard_deviations(targets) - _standard_deviations(completions)).abs()
 
 
-_LOSSES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+DETAIL_LOSSES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
     sobel_loss,
     local_whitening_loss,
     fourier_loss,
     mean_loss,
     standard_deviation_loss,
 )
-
-
-@dataclass(frozen=True)
-class DetailLosses:
-    """Weighted sum of the losses above, to be added to the completion loss; those of weight 0 are not computed.
-
-    The restoration paper adds the last four to its pixel losses (Eq. 14); its text gives no weights.
-
-    Attributes:
-        sobel: Weight of :func:`sobel_loss`.
-        local_whitening: Weight of :func:`local_whitening_loss`.
-        fourier: Weight of :func:`fourier_loss`.
-        mean: Weight of :func:`mean_loss`.
-        standard_deviation: Weight of :func:`standard_deviation_loss`.
-
-    Raises:
-        ValueError: If a weight is negative or not finite.
-
-    Example:
-        >>> DetailLosses(mean=2.0, sobel=1.0)(torch.full((1, 1, 8, 8), 0.5), torch.zeros(1, 1, 8, 8))
-        tensor([1.])
-    """
-
-    sobel: float = 0.0
-    local_whitening: float = 0.0
-    fourier: float = 0.0
-    mean: float = 0.0
-    standard_deviation: float = 0.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            weight = getattr(self, field.name)
-            if not (math.isfinite(weight) and weight >= 0):
-                raise SettingError(f"weight of {field.name}: got {weight}; expected a finite number, 0 or more")
-
-    @property
-    def active(self) -> bool:
-        """Whether a weight is above 0."""
-        return any(astuple(self))
-
-    def __call__(self, completions: Tensor, targets: Tensor) -> Tensor:
-        """Weighted sum for each scan.
-
-        Args:
-            completions: Completed pictures, shape (n_scans, 1, S, S).
-            targets: What they should be, same shape.
-
-        Returns:
-            Losses, shape (n_scans,).
-        """
-        total = completions.new_zeros(len(completions))
-        for weight, loss in zip(astuple(self), _LOSSES, strict=True):
-            if weight:
-                total = total + weight * loss(completions, targets)
-        return total
+"""The losses whose weights are the settings of `adaptive_scan.generators.loss_settings.DetailLosses`, in its order."""

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adaptive_scan.errors import SettingError
+from adaptive_scan.generators.loss_settings import LOSS_SCALE, AlrcState
 from adaptive_scan.micrographs import gaussian_kernel
-
-LOSS_SCALE = 10.0  # the unit E of the adaptive-scan paper
 
 
 def completion_loss(completions: Tensor, targets: Tensor) -> Tensor:
@@ -51,35 +46,6 @@ def blur_targets(crops: Tensor, *, size: int = 5, sigma: float = 2.5) -> Tensor:
     radius = size // 2
     padded = F.pad(crops, (radius, radius, radius, radius), mode="reflect")
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, size, 1)), kernel.view(1, 1, 1, size))
-
-
-@dataclass(frozen=True)
-class AlrcState:
-    """Running raw moments of the losses for adaptive learning rate clipping.
-
-    Attributes:
-        mu1: Running mean of the losses.
-        mu2: Running mean of their squares, at least ``mu1**2``.
-
-    Raises:
-        ValueError: If ``mu2`` is below ``mu1**2``: no losses have such moments.
-
-    Example:
-        >>> AlrcState(mu1=1.0, mu2=5.0).standard_deviation
-        2.0
-    """
-
-    mu1: float = 1.0
-    mu2: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not self.mu2 >= self.mu1**2:
-            raise SettingError(f"mu2: got {self.mu2} with mu1 {self.mu1}; expected mu2 >= mu1**2 = {self.mu1**2}")
-
-    @property
-    def standard_deviation(self) -> float:
-        """Running standard deviation of the losses, sqrt(mu2 - mu1²)."""
-        return math.sqrt(self.mu2 - self.mu1**2)
 
 
 def alrc(losses: Tensor, state: AlrcState, *, n_sigma: float = 3.0, decay: float = 0.999) -> tuple[Tensor, AlrcState]:

@@ -22,7 +22,8 @@ from adaptive_scan.generators.coverage import TrackedPriorities, given_prioritie
 from adaptive_scan.generators.distributed import ALONE, Processes, share_batch_statistics
 from adaptive_scan.generators.epochs import EpochOrder
 from adaptive_scan.generators.families import DrawnScans, PathMaker, check_families, draw_scans
-from adaptive_scan.generators.losses import LOSS_SCALE, AlrcState, alrc, blur_targets, completion_loss
+from adaptive_scan.generators.loss_settings import LOSS_SCALE, AlrcState
+from adaptive_scan.generators.losses import alrc, blur_targets, completion_loss
 from adaptive_scan.generators.networks import GENERATORS
 from adaptive_scan.generators.normalisation import initialise_from_data
 from adaptive_scan.generators.training_settings import GeneratorTraining

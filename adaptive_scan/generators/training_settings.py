@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, get_args
 
 from adaptive_scan.errors import SettingError
 from adaptive_scan.generators.families import check_families, is_adaptive
-from adaptive_scan.generators.losses import LOSS_SCALE, AlrcState
-from adaptive_scan.generators.networks import GENERATORS
+from adaptive_scan.generators.loss_settings import LOSS_SCALE, AlrcState
 
-if TYPE_CHECKING:
-    GeneratorKind = str
-else:
-    GeneratorKind = Literal[tuple(GENERATORS)]  # so that command lines offer every network that there is
+GeneratorKind = Literal["residual", "unet", "mask_aware", "two_stage", "supersampling"]
+"""Names of `adaptive_scan.generators.GENERATORS`, which settings alone need not load."""
 
 _N_STEPS = 8  # of the partial-STEM paper's schedules
 
@@ -128,8 +125,9 @@ class GeneratorTraining:
             "known_pixels": ("learned", "excluded"),
             "precision": ("float32", "bfloat16"),
         }
-        if self.generator not in GENERATORS:
-            raise SettingError(f"generator: got {self.generator!r}; expected one of {', '.join(GENERATORS)}")
+        kinds = get_args(GeneratorKind)
+        if self.generator not in kinds:
+            raise SettingError(f"generator: got {self.generator!r}; expected one of {', '.join(kinds)}")
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 *most, last = (repr(choice) for choice in known)

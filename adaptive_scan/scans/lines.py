@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from adaptive_scan.errors import SettingError
 from adaptive_scan.scans._polylines import (
@@ -230,4 +229,6 @@ def _noise(n_values: int, memory: float, rng: np.random.Generator) -> NDArray[np
     """Stationary noise of unit variance that keeps ``memory`` of each value in the next, shape (n_values,)."""
     kicks = rng.standard_normal(n_values)
     kicks[1:] *= math.sqrt(1.0 - memory * memory)
+    from scipy.signal import lfilter  # most of a second, which command lines need not wait for
+
     return np.asarray(lfilter([1.0], [1.0, -memory], kicks))

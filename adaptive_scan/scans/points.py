@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from adaptive_scan.errors import SettingError
 from adaptive_scan.scans._polylines import cell_centres, check_scan, inside
@@ -70,6 +69,8 @@ def halton_points(n_positions: int, image_size: int, rng: np.random.Generator | 
         [[5.5, 3.5], [2.5, 7.5]]
     """
     check_scan(n_positions, image_size)
+    from scipy.stats import qmc  # half a second, which command lines need not wait for
+
     sequence = qmc.Halton(2, scramble=rng is not None, seed=rng)
     if rng is None:
         sequence.fast_forward(1)

@@ -13,6 +13,7 @@ from adaptive_scan.errors import SettingError
 from adaptive_scan.scans._polylines import DEFAULT_SPACING, check_scan
 from adaptive_scan.scans.lines import jittered_gridlike, lissajous, random_walk, serpentine_raster
 from adaptive_scan.scans.points import halton_points, random_points, uniform_grid
+from adaptive_scan.scans.progressive import progressive_lattice
 from adaptive_scan.scans.spirals import archimedean_spiral, square_spiral
 
 
@@ -97,6 +98,7 @@ STATIC_SCANS: dict[str, StaticScan] = {
         StaticScan("gridlike", jittered_gridlike, contiguous=True, random=True),
         StaticScan("grid", uniform_grid, contiguous=False, random=False),
         StaticScan("halton", halton_points, contiguous=False, random=False),
+        StaticScan("progressive", progressive_lattice, contiguous=False, random=False),
         StaticScan("random", random_points, contiguous=False, random=True),
         StaticScan("lissajous", lissajous, contiguous=True, random=False),
         StaticScan("random_walk", random_walk, contiguous=True, random=True),

@@ -23,11 +23,13 @@ from adaptive_scan.generators import (
     completion_loss,
     make_generator,
 )
-from adaptive_scan.generators.adversarial_training import AdversarialSettings, AdversarialTrainer
-from adaptive_scan.generators.detail_losses import DetailLosses, sobel_loss
+from adaptive_scan.generators.adversarial_settings import AdversarialSettings
+from adaptive_scan.generators.adversarial_training import AdversarialTrainer
+from adaptive_scan.generators.detail_losses import sobel_loss
 from adaptive_scan.generators.discriminators import Places
 from adaptive_scan.generators.distributed import ALONE, Processes
-from adaptive_scan.generators.losses import AlrcState, alrc
+from adaptive_scan.generators.loss_settings import AlrcState, DetailLosses
+from adaptive_scan.generators.losses import alrc
 from adaptive_scan.generators.normalisation import MeanOnlyBatchNorm2d
 from adaptive_scan.generators.partial_stem import TwoStageGenerator, half_size
 from adaptive_scan.micrographs import ArrayCrops

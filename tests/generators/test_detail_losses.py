@@ -12,7 +12,6 @@ from scipy.ndimage import sobel
 from torch import Tensor
 
 from adaptive_scan.generators.detail_losses import (
-    DetailLosses,
     fourier_loss,
     local_whitening,
     local_whitening_loss,
@@ -20,6 +19,7 @@ from adaptive_scan.generators.detail_losses import (
     sobel_loss,
     standard_deviation_loss,
 )
+from adaptive_scan.generators.loss_settings import DetailLosses
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

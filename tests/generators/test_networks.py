@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from adaptive_scan.generators import GENERATORS, ResidualGenerator, UNetGenerator, blur_targets
 from adaptive_scan.generators.infill import pull_push_infill
 from adaptive_scan.generators.networks import MaskAwareGenerator
+from adaptive_scan.generators.training_settings import GeneratorKind
 
 MakeScans = Callable[..., torch.Tensor]
 
@@ -160,3 +162,7 @@ def test_width_is_a_factor_of_all_channels_of_the_paper_s_network(make_scans: Ma
     assert ResidualGenerator(**half.config).config == {"width": 0.5}
     with pytest.raises(ValueError, match="width: got 0; expected a number above 0"):
         ResidualGenerator(width=0)
+
+
+def test_settings_name_every_network() -> None:
+    assert get_args(GeneratorKind) == tuple(GENERATORS)

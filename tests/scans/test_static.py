@@ -20,6 +20,7 @@ NAMES = [
     "gridlike",
     "grid",
     "halton",
+    "progressive",
     "random",
     "lissajous",
     "random_walk",
@@ -29,7 +30,12 @@ NAMES = [
 def test_the_registry_holds_the_families() -> None:
     assert list(STATIC_SCANS) == NAMES
     assert {name for name, scan in STATIC_SCANS.items() if scan.random} == {"gridlike", "random", "random_walk"}
-    assert {name for name, scan in STATIC_SCANS.items() if not scan.contiguous} == {"grid", "halton", "random"}
+    assert {name for name, scan in STATIC_SCANS.items() if not scan.contiguous} == {
+        "grid",
+        "halton",
+        "progressive",
+        "random",
+    }
     assert all(scan.name == name for name, scan in STATIC_SCANS.items())
 
 
