@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -31,6 +32,7 @@ from torch import Tensor
 from adaptive_scan.agents import RDPG
 from adaptive_scan.benchmark.definition import Benchmark, GeneratorPlan, PictureSettings, ScanEntry, SplitSettings
 from adaptive_scan.benchmark.run import run_benchmark
+from adaptive_scan.benchmark.scan_kinds import BenchmarkCell, ScanKind
 from adaptive_scan.envs import PartialScanVecEnv
 from adaptive_scan.evaluation import Contender, compare_scans, static_contenders
 from adaptive_scan.generators import Completer, make_completer, make_generator
@@ -59,6 +61,15 @@ def make_actor() -> Contender:
     longest = GEOMETRY.n_segments - 1
     actor = RDPG("MultiInputMemoryPolicy", envs, buffer_size=longest, max_episode_steps=longest, seed=0, device="cpu")
     return Contender("actor", policy=actor, environment=environment)
+
+
+@dataclass(frozen=True)
+class ActorScan(ScanKind):
+    """The untrained actor as a scan of a benchmark."""
+
+    def make(self, cell: BenchmarkCell) -> Contender:
+        """The actor, under the name that the benchmark gives it."""
+        return replace(make_actor(), name=cell.name)
 
 
 class Timed:
@@ -92,7 +103,6 @@ def with_compare_scans(n_crops: int, completers: dict[str, Timed], batch_size: i
 
 def with_run_benchmark(n_crops: int, completers: dict[str, Timed]) -> Callable[[], object]:
     """What compares by `run_benchmark`: its network is its own, and hardly trained."""
-    actor = make_actor()
     benchmark = Benchmark(
         "bench",
         geometries={"1/23": GEOMETRY},
@@ -106,8 +116,8 @@ def with_run_benchmark(n_crops: int, completers: dict[str, Timed]) -> Callable[[
 
     def run() -> object:
         with tempfile.TemporaryDirectory() as folder:
-            makers = {"actor": lambda cell, settings: actor}
-            return run_benchmark(benchmark, folder, makers=makers, completers={OWN: completers["own"]}, progress=False)
+            kinds = {"actor": ActorScan}
+            return run_benchmark(benchmark, folder, kinds=kinds, completers={OWN: completers["own"]}, progress=False)
 
     return run
 

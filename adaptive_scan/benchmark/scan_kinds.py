@@ -37,7 +37,6 @@ from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.budget import Budget
 from adaptive_scan.evaluation.contenders import Contender, measure, static_contenders
 from adaptive_scan.evaluation.controls import CONTROLS, mean_value
-from adaptive_scan.evaluation.controls import control as make_control_of
 from adaptive_scan.evaluation.crops import CutCrops
 from adaptive_scan.evaluation.dense_raster import DENOISERS, Denoiser, DenseRaster, tune_denoiser
 from adaptive_scan.files import write_json, write_npz
@@ -517,7 +516,7 @@ class ControlScan(ScanKind):
         if of.kind in (*_NOT_STEERED, "control") or (of.kind == _SEES_ALL and self.control != OTHER_CROP):
             raise SettingError(f"got 'of' {of.name!r}, of the kind {of.kind!r}; expected an adaptive scan")
         if self.control != OTHER_CROP:
-            make_control_of(self.control, Contender(of.name, policy=_Still()), mean=0.0, **self._own_settings())
+            CONTROLS[self.control](Contender(of.name, policy=_Still()), mean=0.0, **self._own_settings())
 
     def make(self, cell: BenchmarkCell) -> Contender:
         """The control."""
@@ -525,7 +524,7 @@ class ControlScan(ScanKind):
         if self.control == OTHER_CROP:
             return replace(contender, role="control")
         mean = mean_value(cell.train, np.random.default_rng([cell.seed, _SHOWN]))
-        return make_control_of(self.control, contender, mean=mean, **self._own_settings())
+        return CONTROLS[self.control](contender, mean=mean, **self._own_settings())
 
     def _own_settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _CONTROL_SETTINGS[self.control]}

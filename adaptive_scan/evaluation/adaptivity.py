@@ -49,8 +49,8 @@ def adaptivity(
         targets: What the crops show, shape (n_crops, S, S).
         groups: Specimen of each crop, shape (n_crops,).
         rng: Draws the folds, and the crops where there are too many.
-        repeats: The paths of the same crops, scanned again and again with other noise, shape (n_repeats, n_crops, dose,
-            2), at least 2 of each.
+        repeats: The paths of the same crops, scanned again and again with other noise, shape (n_repeats, n_crops,
+            n_positions, 2), at least 2 of each.
         n_components: Principal components of the regression, at most.
         n_most: Crops of the first three figures, at most.
 

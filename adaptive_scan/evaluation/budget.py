@@ -36,7 +36,7 @@ class Budget:
         path_length: Longest path, jumps included [px]; None for no limit.
 
     Raises:
-        ValueError: If the number of positions is not a positive integer, or another figure is not positive.
+        SettingError: If the number of positions is not a positive integer, or another figure is not positive.
 
     Example:
         >>> budget = Budget(3, path_length=2.0)
@@ -98,7 +98,7 @@ scan time 3e-06 s (no limit), largest turn 0 rad (no limit), in scan 0 of 1
             path_length: Longest path [px].
 
         Raises:
-            ValueError: If no scan of that dose can keep to a bound.
+            SettingError: If no scan of that dose can keep to a bound.
 
         Example:
             >>> Budget.within(400, "low-dose", scan_time=1e-9)  # doctest: +ELLIPSIS

@@ -264,9 +264,9 @@ def compare_scans(
         Rows, summaries and examples.
 
     Raises:
-        SettingError: If names, numbers of groups or corners do not fit, or a completer's answer has a wrong shape or is
-            not finite.
-        ValueError: If the crops do not fit, or a contender measures more or fewer positions than all.
+        SettingError: If names do not fit, a contender measures more or fewer positions than all, or a completer's
+            answer has a wrong shape or is not finite.
+        ValueError: If crops or what there is one of for each do not fit.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -318,10 +318,10 @@ def compare_scans(
 def _checked_crops(crops: np.ndarray) -> np.ndarray:
     checked = np.ascontiguousarray(crops, dtype=np.float32)
     if checked.ndim != 3 or checked.shape[1] != checked.shape[2] or len(checked) == 0:
-        raise ValueError(f"got crops of shape {checked.shape}; expected (n_crops, S, S) with at least one crop")
+        raise ValueError(f"crops: got shape {checked.shape}; expected (n_crops, S, S) with at least one crop")
     lowest, highest = float(checked.min()), float(checked.max())
     if not (lowest >= -1 - _RANGE_TOLERANCE and highest <= 1 + _RANGE_TOLERANCE):
-        raise ValueError(f"got crops with values in [{lowest:g}, {highest:g}]; expected them in [-1, 1]")
+        raise ValueError(f"crops: got values in [{lowest:g}, {highest:g}]; expected them in [-1, 1]")
     return checked
 
 
@@ -334,22 +334,20 @@ def _check_field(
 ) -> None:
     names = [contender.name for contender in field]
     if len(set(names)) != len(names):
-        raise SettingError(f"got contenders {names}; expected different names")
+        raise SettingError(f"contenders: got {names}; expected different names")
     if reference not in names:
-        raise SettingError(f"got no reference {reference!r} among the contenders {names}; expected it there")
+        raise SettingError(f"reference: got {reference!r}; expected one of the contenders, {names}")
     if not completers:
-        raise SettingError("got no completers; expected at least one")
+        raise SettingError("completers: got none; expected at least one")
     if geometry.image_size != crops.shape[-1]:
-        raise ValueError(
-            f"got crops of {crops.shape[-1]} px and a geometry of {geometry.image_size} px; expected the same"
-        )
+        raise ValueError(f"geometry: got {geometry.image_size} px for crops of {crops.shape[-1]} px; expected the same")
 
 
 def _per_crop(what: str, values: Any, n_crops: int) -> np.ndarray:
     """Whatever there is one of for each crop, as an array; the crops' own indices where nothing is given."""
     array = np.arange(n_crops) if values is None else np.asarray(values)
     if len(array) != n_crops:
-        raise SettingError(f"got {len(array)} {what}; expected one for each of {n_crops} crops")
+        raise ValueError(f"{what}: got {len(array)}; expected one for each of {n_crops} crops")
     return array
 
 

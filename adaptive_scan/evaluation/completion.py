@@ -61,8 +61,8 @@ def score_completers(
 ) -> list[CompletionScore]:
     """Complete static scans of crops by several completers, all on the same positions.
 
-    Every scan of a coverage c has the same dose, round(c S^2) positions. A scan that draws positions at random draws
-    other ones for each crop, the same for every completer. A completer that refuses a kind of scan, as those for
+    Every scan of a coverage c has the same number of positions, round(c S^2). A scan that draws positions at random
+    draws other ones for each crop, the same for every completer. A completer that refuses a kind of scan, as those for
     uniform grids refuse all others, has no score there.
 
     Args:
@@ -78,7 +78,7 @@ def score_completers(
         Scores, by scan, coverage and completer in the order given.
 
     Raises:
-        ValueError: If a scan is unknown, a coverage out of range, or a completer refuses every scan.
+        SettingError: If a scan is unknown, a coverage out of range, or a completer refuses every scan.
 
     Example:
         >>> from adaptive_scan.generators import make_completer
@@ -89,10 +89,10 @@ def score_completers(
     """
     for name in scans:
         if name not in STATIC_SCANS:
-            raise SettingError(f"scans holds {name!r}; expected some of {', '.join(STATIC_SCANS)}")
+            raise SettingError(f"scans: got {name!r}; expected some of {', '.join(STATIC_SCANS)}")
     for coverage in coverages:
         if not 0 < coverage <= 1:
-            raise SettingError(f"coverages holds {coverage}; expected more than 0 and at most 1")
+            raise SettingError(f"coverages: got {coverage}; expected more than 0 and at most 1")
     targets = torch.from_numpy(np.ascontiguousarray(crops))[:, None]
     targets = blur_targets(targets) if blur else targets
     scores: list[CompletionScore] = []
@@ -108,7 +108,7 @@ def score_completers(
             if on_score is not None:
                 on_score(score)
     for name in refusals.keys() - {score.completer for score in scores}:
-        raise ValueError(f"completer {name!r} refuses every scan: {refusals[name]}") from refusals[name]
+        raise SettingError(f"completer {name!r} refuses every scan: {refusals[name]}") from refusals[name]
     return scores
 
 

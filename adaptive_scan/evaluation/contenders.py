@@ -74,7 +74,7 @@ class Contender:
         role: One of `adaptive_scan.evaluation.results.ROLES`; "" leaves it to `effective_role`.
 
     Raises:
-        ValueError: If there is not exactly one of ``path`` and ``policy``, if a path has environment settings, if a
+        SettingError: If there is not exactly one of ``path`` and ``policy``, if a path has environment settings, if a
             policy brings an environment setting that all contenders share, or if the role is unknown or none that such
             a scan can have: a policy is not static, a path does not adapt, paths made for the crops one by one are no
             static scan, and a policy that peeks at the truth is not adaptive.
@@ -97,7 +97,7 @@ class Contender:
             found = "neither" if self.path is None else "both"
             raise SettingError(f"contender {self.name!r}: got {found} of path and policy; expected exactly one")
         if self.policy is None and self.environment:
-            raise ValueError(
+            raise SettingError(
                 f"contender {self.name!r}: got a path with environment settings {sorted(self.environment)}; "
                 "expected them with a policy only"
             )
@@ -163,7 +163,7 @@ def static_contenders(names: Sequence[str] | None = None) -> list[Contender]:
         The contenders, in the order of the names.
 
     Raises:
-        ValueError: If a name is unknown.
+        SettingError: If a name is unknown.
 
     Example:
         >>> [contender.name for contender in static_contenders(["spiral"])]
@@ -202,7 +202,7 @@ def measure(
     Args:
         contender: What scans.
         crops: Shape ``(n_scans, S, S)``, float32 in [-1, 1].
-        geometry: Fixes the dose, and the environment of policies that bring no geometry of their own.
+        geometry: Fixes the number of positions, and the environment of policies that bring no geometry of their own.
         first_crop: Index of the first of these crops among all that are compared.
         acquisition: The instrument or a preset's name, the same for paths and policies; None is the ideal one. Its
             faults run along each path from its first position to its last, whatever the segments, and the
@@ -216,7 +216,13 @@ def measure(
         Positions and values.
 
     Raises:
-        ValueError: If the contender measures another number of positions than the dose.
+        SettingError: If the contender measures another number of positions than the geometry has.
+
+    Example:
+        >>> crops = np.zeros((2, 32, 32), np.float32)
+        >>> measured = measure(static_contenders(["spiral"])[0], crops, ScanGeometry(32, 5, 10))
+        >>> measured.positions.shape, measured.values.shape
+        ((2, 50, 2), (2, 50))
     """
     instrument = as_instrument(acquisition)
     faults = instrument_seed(seed, first_crop, stream)
@@ -226,19 +232,19 @@ def measure(
         measured = _run_policy(contender, contender.policy, crops, geometry, instrument, faults)
     else:
         positions = _paths(contender, len(crops), geometry, seed, first_crop, stream).astype(np.float32)
-        _check_dose(contender.name, positions, geometry.n_positions_total)
+        _check_positions(contender.name, positions, geometry.n_positions_total)
         measured = _follow_paths(positions, crops, instrument, faults)
-    _check_dose(contender.name, measured.positions, geometry.n_positions_total)
+    _check_positions(contender.name, measured.positions, geometry.n_positions_total)
     return measured
 
 
-def _check_dose(name: str, positions: np.ndarray, n_positions: int) -> None:
+def _check_positions(name: str, positions: np.ndarray, n_positions: int) -> None:
     if positions.ndim != 3 or positions.shape[2] != 2:
-        raise ValueError(
+        raise SettingError(
             f"contender {name!r}: got positions of shape {positions.shape}; expected (n_positions, 2) each"
         )
     if positions.shape[1] != n_positions:
-        raise ValueError(
+        raise SettingError(
             f"contender {name!r}: got {positions.shape[1]} positions; expected {n_positions}, as many as all"
         )
 
@@ -322,7 +328,7 @@ def _run_policy(
     settings: dict[str, Any] = {"geometry": geometry, **contender.environment, "acquisition": instrument}
     if settings.get("stop_below") is not None:
         found = f"stop_below {settings['stop_below']}"
-        raise SettingError(f"contender {contender.name!r}: got {found}; expected scans of the same dose")
+        raise SettingError(f"contender {contender.name!r}: got {found}; expected scans of the same number of positions")
     rng = np.random.default_rng(seed)
     batch = ScanBatch(len(crops), _InOrder(crops), rng=rng, completer=None, **settings)
     observation = batch.reset()

@@ -243,28 +243,7 @@ CONTROLS: dict[str, Callable[..., Contender]] = {
     "delayed": delayed,
     "other_crop": of_other_crops,
 }
-"""The controls by kind."""
-
-
-def control(kind: str, contender: Contender, **settings: Any) -> Contender:
-    """The control of that kind.
-
-    Args:
-        kind: A name of `CONTROLS`.
-        contender: The adaptive scan.
-        settings: Of `held_constant`, `delayed` or `of_other_crops`.
-
-    Raises:
-        ValueError: If there is no such kind, or as these do.
-
-    Example:
-        >>> control("other_crop", Contender("mine", path=np.zeros((2, 1, 2))), positions=np.zeros((2, 1, 2)),
-        ...         groups=["a", "b"], rng=np.random.default_rng(0)).name
-        'mine_other_crop'
-    """
-    if kind not in CONTROLS:
-        raise SettingError(f"control: got {kind!r}; expected one of {sorted(CONTROLS)}")
-    return CONTROLS[kind](contender, **settings)
+"""What makes a control of an adaptive scan, by kind."""
 
 
 def other_crops(groups: Sequence[Any] | np.ndarray, rng: np.random.Generator) -> np.ndarray:

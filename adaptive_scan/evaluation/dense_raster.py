@@ -87,7 +87,7 @@ class Denoiser:
         stabilised: Whether counts are made stable.
 
     Raises:
-        ValueError: If the method is unknown, or the strength negative or not finite.
+        SettingError: If the method is unknown, or the strength negative or not finite.
 
     Example:
         >>> counts = np.random.default_rng(0).poisson(30.0, (2, 16, 16)).astype(float)
@@ -147,7 +147,7 @@ def diluted(instrument: Instrument, share: float) -> Instrument:
         The instrument with less current.
 
     Raises:
-        ValueError: If the share is out of its range, or the instrument has no counting statistics.
+        SettingError: If the share is out of its range, or the instrument has no counting statistics.
 
     Example:
         >>> from adaptive_scan.acquisition import make_instrument
@@ -194,7 +194,7 @@ class DenseRaster:
         denoiser: What takes out the noise.
 
     Raises:
-        ValueError: If ``n_positions`` is not positive, or the instrument has no counting statistics.
+        SettingError: If ``n_positions`` is not positive, or the instrument has no counting statistics.
 
     Example:
         >>> raster = DenseRaster("probe-corrected-200kv", 100, Denoiser("gaussian", 1.0))
@@ -226,7 +226,7 @@ class DenseRaster:
             Completions, float32, shape ``(n, S, S)``, in [-1, 1].
 
         Raises:
-            ValueError: If there are fewer pixels than positions.
+            SettingError: If there are fewer pixels than positions.
         """
         instrument = self.instrument_at(crops.shape[-1])
         counts = _counts(instrument, self.measure(crops, seed, first_crop=first_crop))
@@ -265,7 +265,7 @@ class DenseRaster:
             The costs, shape ``(n_scans,)`` each.
 
         Raises:
-            ValueError: If there are fewer pixels than positions.
+            SettingError: If there are fewer pixels than positions.
         """
         path = _serpentine(image_size)
         return scan_costs(np.broadcast_to(path, (n_scans, *path.shape)), self.instrument_at(image_size))
@@ -280,7 +280,7 @@ class DenseRaster:
             The instrument.
 
         Raises:
-            ValueError: If there are fewer pixels than positions.
+            SettingError: If there are fewer pixels than positions.
         """
         share = self.n_positions / image_size**2
         if share > 1.0:

@@ -12,8 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adaptive_scan.errors import SettingError
-
 KEYS = {
     "seed": pa.int64(),
     "geometry": pa.string(),
@@ -139,9 +137,7 @@ def pair(
     one, other = (select(rows, geometry=geometry, scan=scan, completer=judge) for scan, judge in (first, second))
     for key in ("seed", "crop", "group"):
         if one[key].to_pylist() != other[key].to_pylist():
-            raise SettingError(
-                f"{first} and {second} were measured on other crops at {geometry}; expected the same ones"
-            )
+            raise ValueError(f"{first} and {second} were measured on other crops at {geometry}; expected the same ones")
     return Paired(
         first=_numbers(one, metric),
         second=_numbers(other, metric),

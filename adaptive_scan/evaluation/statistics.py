@@ -302,7 +302,7 @@ def small_sample_interval(
         (0.86, 1.147)
     """
     if n_groups < 2 or not min(ratio, *interval) > 0:
-        raise SettingError(
+        raise ValueError(
             f"n_groups: got {n_groups}, ratio {ratio}, interval {interval}; expected at least 2 and positive numbers"
         )
     chance = 0.5 * (1.0 + confidence)
@@ -335,7 +335,7 @@ def group_log_ratios(first: np.ndarray, second: np.ndarray, groups: np.ndarray) 
     _check_losses(first, second, groups)
     _check_finite(first, second)
     if min(first.min(), second.min()) < 0:
-        raise SettingError(f"the lowest loss: got {min(first.min(), second.min())}; expected none below 0")
+        raise ValueError(f"the lowest loss: got {min(first.min(), second.min())}; expected none below 0")
     mean = 0.5 * (np.mean(first, dtype=np.float64) + np.mean(second, dtype=np.float64))
     lowest = max(_LOWEST_SHARE * float(mean), float(np.finfo(np.float64).tiny))
     logs = np.log(np.maximum(first, lowest, dtype=np.float64)) - np.log(np.maximum(second, lowest, dtype=np.float64))
@@ -423,7 +423,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     if p_values.ndim != 1 or not np.all((p_values >= 0) & (p_values <= 1)):
-        raise SettingError(f"p_values: got {p_values.tolist()}; expected a list of numbers in [0, 1]")
+        raise ValueError(f"p_values: got {p_values.tolist()}; expected a list of numbers in [0, 1]")
     n_tests = len(p_values)
     order = np.argsort(p_values, kind="stable")
     adjusted = np.empty(n_tests)

@@ -309,7 +309,7 @@ def measure_errors(
         batches: The pictures.
         contenders: The scans.
         completers: By name; networks run in evaluation mode, where they are.
-        geometry: Fixes field and dose.
+        geometry: Fixes field and number of positions.
         blur_targets: Whether targets are the crops after the 5x5 Gaussian.
         acquisition: The instrument that all scans go through, or a preset's name; None is the ideal one.
         seed: Of random scans and of the instrument.
@@ -318,8 +318,8 @@ def measure_errors(
         Sums by scan and completer, in that order.
 
     Raises:
-        ValueError: If a scan has another dose than the geometry, or a completion another shape than its target or
-            values that are not finite.
+        SettingError: If a scan has another number of positions than the geometry, or a completion another shape than
+            its target or values that are not finite.
 
     Example:
         >>> from adaptive_scan.evaluation import static_contenders

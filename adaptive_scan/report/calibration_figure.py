@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.calibration import (
     N_BINS,
     ErrorSample,
@@ -52,7 +51,7 @@ def calibration_figure(samples: Mapping[str, ErrorSample], rng: np.random.Genera
         4
     """
     if not samples:
-        raise SettingError("samples: got empty; expected at least one")
+        raise ValueError("samples: got empty; expected at least one")
     last = list(samples.values())[-1]
     with mpl.rc_context(PRINT_STYLE):
         figure = new_figure(_HEIGHT, layout="constrained")

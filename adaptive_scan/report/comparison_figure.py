@@ -45,6 +45,13 @@ def comparison_figure(
 
     Raises:
         ValueError: If there are no examples, or a scan or the completer was not compared.
+
+    Example:
+        >>> from adaptive_scan.evaluation import compare_scans
+        >>> from adaptive_scan.scans import ScanGeometry
+        >>> figure = comparison_figure(compare_scans(np.eye(12)[None], geometry=ScanGeometry(12, 4, 4)), ["spiral"])
+        >>> [text.get_text() for text in figure.texts][:4]
+        ['crop', 'path', 'completion', 'error, RMSE']
     """
     examples = comparison.examples
     shown = _default_scans(comparison) if scans is None else list(scans)

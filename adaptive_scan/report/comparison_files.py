@@ -23,7 +23,19 @@ them."""
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """The whole table as CSV text: one line per scan, completer and crop, under the header `CSV_COLUMNS`."""
+    """The whole table as CSV text: one line per scan, completer and crop, under the header `CSV_COLUMNS`.
+
+    Args:
+        comparison: What `adaptive_scan.evaluation.compare_scans` returned.
+
+    Example:
+        >>> import numpy as np
+        >>> from adaptive_scan.evaluation import compare_scans
+        >>> from adaptive_scan.scans import ScanGeometry
+        >>> comparison = compare_scans(np.eye(12)[None], geometry=ScanGeometry(12, 4, 4))
+        >>> comparison_csv(comparison).splitlines()[0].split(",")[:6]
+        ['crop', 'micrograph', 'row', 'column', 'scan', 'completer']
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -49,6 +61,16 @@ def write_comparison(
 
     Raises:
         OSError: If a file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from adaptive_scan.evaluation import compare_scans
+        >>> from adaptive_scan.scans import ScanGeometry
+        >>> comparison = compare_scans(np.eye(12)[None], geometry=ScanGeometry(12, 4, 4))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in write_comparison(comparison, folder)]
+        ['comparison.csv', 'comparison.png', 'comparison.json']
     """
     table, figure, summary = (Path(folder) / f"comparison.{suffix}" for suffix in ("csv", "png", "json"))
     written = [table]
@@ -61,7 +83,19 @@ def write_comparison(
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """A table for the terminal, one line per scan and completer; print it with `rich.console.Console`."""
+    """A table for the terminal, one line per scan and completer; print it with `rich.console.Console`.
+
+    Args:
+        comparison: What `adaptive_scan.evaluation.compare_scans` returned.
+
+    Example:
+        >>> import numpy as np
+        >>> from adaptive_scan.evaluation import compare_scans
+        >>> from adaptive_scan.scans import ScanGeometry
+        >>> comparison = compare_scans(np.eye(12)[None], geometry=ScanGeometry(12, 4, 4))
+        >>> comparison_table(comparison).title
+        '1 crops of 1 micrographs, 16 positions each'
+    """
     counts = f"{comparison.n_crops} crops of {comparison.n_micrographs} micrographs"
     table = Table(title=f"{counts}, {comparison.n_positions} positions each")
     for name in ("scan", "completer"):
@@ -105,6 +139,14 @@ def comparison_sentence(comparison: Comparison, scan: str, completer: str) -> st
 
     Raises:
         KeyError: If there is no such scan or completer.
+
+    Example:
+        >>> import numpy as np
+        >>> from adaptive_scan.evaluation import compare_scans
+        >>> from adaptive_scan.scans import ScanGeometry
+        >>> comparison = compare_scans(np.eye(12)[None], geometry=ScanGeometry(12, 4, 4), second_reference="spiral")
+        >>> comparison_sentence(comparison, "raster", "linear").startswith("raster against spiral (linear): ratio")
+        True
     """
     paired = comparison.summary(scan, completer).second
     if paired is None or paired.ratio is None or scan == comparison.second_reference:

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.spectra import power_spectra
 from adaptive_scan.report.style import COLOURS, CURVE_DASHES, SCREEN_STYLE, new_figure
 
@@ -47,7 +46,7 @@ def completions_figure(
         9
     """
     if not len(crops) or not completions:
-        raise SettingError(f"got {len(crops)} crops and {len(completions)} completers; expected at least one of each")
+        raise ValueError(f"got {len(crops)} crops and {len(completions)} completers; expected at least one of each")
     n_rows = min(n_rows, len(crops))
     chosen = np.unique(np.linspace(0, len(crops) - 1, n_rows).round().astype(int))
     shown = dict(list(completions.items())[:_MOST_COMPLETERS])

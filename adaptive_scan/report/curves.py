@@ -13,7 +13,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.resolution import THRESHOLD, ring_correlation
 from adaptive_scan.evaluation.results import Sums
 from adaptive_scan.report.style import (
@@ -59,7 +58,7 @@ def coverage_figure(
     }
     curves = {judge: by_scan for judge, by_scan in curves.items() if by_scan}
     if not curves:
-        raise SettingError("losses: no scan has two coverages with a positive loss; expected one at least")
+        raise ValueError("losses: no scan has two coverages with a positive loss; expected one at least")
     n_columns = min(2, len(curves))
     n_rows = math.ceil(len(curves) / n_columns)
     height = max(2.1, 0.135 * max(len(by_scan) for by_scan in curves.values()))

@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.systematic_errors import HISTOGRAM_EDGES
 from adaptive_scan.report.style import BLACK, COLOURS, CURVE_DASHES, ERROR_COLOURS, SCREEN_STYLE, WIDTH, new_figure
 
@@ -50,7 +49,7 @@ def errors_figure(maps: Mapping[str, np.ndarray], summaries: Mapping[str, Mappin
         5
     """
     if not maps or list(maps) != list(summaries):
-        raise SettingError(f"sets: got {list(maps)} and {list(summaries)}; expected the same names, at least one")
+        raise ValueError(f"sets: got {list(maps)} and {list(summaries)}; expected the same names, at least one")
     n_rows = math.ceil(len(maps) / _N_COLUMNS)
     sheet, legend = n_rows * (_SIDE + 0.2) + 0.05, _LEGEND_ROW * math.ceil(len(maps) / 3) + 0.05
     with mpl.rc_context(SCREEN_STYLE):

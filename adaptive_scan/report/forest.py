@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from adaptive_scan.errors import SettingError
 from adaptive_scan.report.style import GREY, STYLE, WIDTH, log_ticks, new_figure, wrapped
 
 _LABELS = 1.62
@@ -78,7 +77,7 @@ def forest_figure(
     """
     shown = [ratio for ratio in ratios if np.isfinite(ratio.value) and ratio.value > 0]
     if not shown:
-        raise SettingError(f"ratios: none of {len(ratios)} is positive and finite; expected at least one")
+        raise ValueError(f"ratios: none of {len(ratios)} is positive and finite; expected at least one")
     used = {name: style for name, style in series.items() if name in {ratio.series for ratio in shown}}
     rows = _Rows(shown, list(used), tags or {})
     geometries = list(dict.fromkeys(ratio.geometry for ratio in shown))

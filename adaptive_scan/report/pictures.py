@@ -20,7 +20,6 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.results import ExampleScans
 from adaptive_scan.report.style import (
     ERROR_COLOURS,
@@ -164,7 +163,7 @@ def example_sheet(
     judges = {scan: _judge(examples, scan, completer) for scan in styles}
     shown = [(style, judge) for style, judge in ((styles[scan], judges[scan]) for scan in styles) if judge is not None]
     if not shown:
-        raise SettingError(f"completions: got those of {list(examples.completions)}; expected some of {list(styles)}")
+        raise ValueError(f"completions: got those of {list(examples.completions)}; expected some of {list(styles)}")
     titles = [("target", "")] + [
         (style.name, ", ".join(part for part in (style.tag, f"by {judge}" if judge != completer else "") if part))
         for style, judge in shown
@@ -221,7 +220,7 @@ def map_sheet(
         ValueError: If there is no map.
     """
     if not maps:
-        raise SettingError("maps: got none; expected at least one")
+        raise ValueError("maps: got none; expected at least one")
     norm = Normalize(*limits) if power == 1.0 else PowerNorm(power, *limits)
     with mpl.rc_context(STYLE):
         titles = [(scan, styles[scan].tag) for scan in maps]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -277,44 +277,32 @@ def log_ticks(axis: Any, low: float, high: float, *, most: int = 7) -> None:
     two between the ends the ticks are evenly spaced numbers; no two are nearer to each other, in logarithms, than half
     of what the axis has for each of them.
     """
-    ticks = _even_ticks(low, high, most) if high < 2.0 * low else _decade_ticks(low, high, most)
+    ticks: list[float] = []
+    for places in _even_places(low, high, most) if high < 2.0 * low else _decade_places(low, high):
+        ticks = [round(float(place), 12) for place in places if low * (1 - 1e-9) <= place <= high * (1 + 1e-9)]
+        smallest = 0.5 * np.log(high / low) / most
+        if len(ticks) <= most and np.all(np.diff(np.log(ticks)) >= smallest):
+            break
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
 
 
-def _even_ticks(low: float, high: float, most: int) -> list[float]:
-    ticks: list[float] = []
+def _even_places(low: float, high: float, most: int) -> Iterator[Iterable[float]]:
+    """Evenly spaced numbers, the finest steps first."""
     for n_steps in range(most, 0, -1):
-        places = MaxNLocator(n_steps, steps=[1, 2, 5, 10]).tick_values(low, high)
-        ticks = [round(float(place), 12) for place in places if low * (1 - 1e-9) <= place <= high * (1 + 1e-9)]
-        if len(ticks) <= most and _apart(ticks, low, high, most):
-            break
-    return ticks
+        yield MaxNLocator(n_steps, steps=[1, 2, 5, 10]).tick_values(low, high)
 
 
-def _decade_ticks(low: float, high: float, most: int) -> list[float]:
-    ticks: list[float] = []
+def _decade_places(low: float, high: float) -> Iterator[Iterable[float]]:
+    """The same steps in each decade, the finest first."""
     decades = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
     for mantissas in _MANTISSAS:
-        every = [mantissa * 10.0**power for power in decades for mantissa in mantissas]
-        ticks = [round(tick, 12) for tick in every if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
-        if len(ticks) <= most and _apart(ticks, low, high, most):
-            break
-    return ticks
-
-
-def _apart(ticks: Sequence[float], low: float, high: float, most: int) -> bool:
-    smallest = 0.5 * np.log(high / low) / most
-    return bool(np.all(np.diff(np.log(ticks)) >= smallest)) if len(ticks) > 1 else True
+        yield [mantissa * 10.0**power for power in decades for mantissa in mantissas]
 
 
 _MANTISSAS: tuple[tuple[float, ...], ...] = (
-    tuple(np.arange(100, 1000, 1) / 100.0),
-    tuple(np.arange(100, 1000, 2) / 100.0),
-    tuple(np.arange(100, 1000, 5) / 100.0),
-    tuple(np.arange(100, 1000, 10) / 100.0),
-    tuple(np.arange(100, 1000, 20) / 100.0),
+    *(tuple(np.arange(100, 1000, step) / 100.0) for step in (1, 2, 5, 10, 20)),
     (*(np.arange(10, 20, 2) / 10.0), *(np.arange(20, 100, 5) / 10.0)),
     (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0),
     (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_scan.acquisition import make_instrument, scan_costs
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.budget import Budget, BudgetError
 from adaptive_scan.scans import STATIC_SCANS, coverage, static_scan
 
@@ -100,11 +101,11 @@ def test_positions_that_are_not_finite_are_refused() -> None:
 
 
 def test_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="n_positions: got 0; expected a positive integer"):
+    with pytest.raises(SettingError, match="n_positions: got 0; expected a positive integer"):
         Budget(0)
-    with pytest.raises(ValueError, match=r"scan_time: got -1\.0; expected a positive number"):
+    with pytest.raises(SettingError, match=r"scan_time: got -1\.0; expected a positive number"):
         Budget(10, scan_time=-1.0)
-    with pytest.raises(ValueError, match="electrons: got nan; expected a positive number"):
+    with pytest.raises(SettingError, match="electrons: got nan; expected a positive number"):
         Budget(10, electrons=math.nan)
     with pytest.raises(ValueError, match=r"'flat' has positions of shape \(10, 2\); expected"):
         Budget(10).check("flat", np.zeros((10, 2)), image_size=8)

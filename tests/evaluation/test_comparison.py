@@ -8,6 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from adaptive_scan.acquisition import make_instrument, scan_costs
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import (
     Comparison,
     Contender,
@@ -272,12 +273,12 @@ def test_json_rows_have_the_contract_s_names() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reference": "raster"}, r"got no reference 'raster' among the contenders \['spiral'"),
-        ({"policies": {"grid": Straight()}}, r"got contenders .*; expected different names"),
-        ({"completers": {}}, "got no completers; expected at least one"),
-        ({"geometry": ScanGeometry(20, 4, 6)}, "got crops of 16 px and a geometry of 20 px"),
-        ({"corners": np.zeros((3, 2))}, "got 3 corners; expected one for each of 10 crops"),
-        ({"groups": [1, 2]}, "got 2 groups; expected one for each of 10 crops"),
+        ({"reference": "raster"}, r"reference: got 'raster'; expected one of the contenders, \['spiral'"),
+        ({"policies": {"grid": Straight()}}, r"contenders: got .*; expected different names"),
+        ({"completers": {}}, "completers: got none; expected at least one"),
+        ({"geometry": ScanGeometry(20, 4, 6)}, "geometry: got 20 px for crops of 16 px"),
+        ({"corners": np.zeros((3, 2))}, "corners: got 3; expected one for each of 10 crops"),
+        ({"groups": [1, 2]}, "groups: got 2; expected one for each of 10 crops"),
         ({"completers": {"flat": lambda partial: partial[:, 0]}}, r"'flat': got completions \(10, 16, 16\)"),
         ({"completers": {"nan": lambda partial: partial[:, :1] / 0.0}}, "'nan': got completions that are not finite"),
     ],
@@ -287,16 +288,22 @@ def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) ->
         compare(**settings)
 
 
+@pytest.mark.parametrize("settings", [{"reference": "raster"}, {"completers": {}}, {"policies": {"grid": Straight()}}])
+def test_settings_are_refused_as_settings(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingError):
+        compare(**settings)
+
+
 def test_unfit_crops_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"got crops with values in \[.*\]; expected them in \[-1, 1\]"):
+    with pytest.raises(ValueError, match=r"crops: got values in \[.*\]; expected them in \[-1, 1\]"):
         compare_scans(smooth_crops() * 255)
-    with pytest.raises(ValueError, match=r"got crops with values in \[nan, nan\]"):
+    with pytest.raises(ValueError, match=r"crops: got values in \[nan, nan\]"):
         compare_scans(np.full((2, 16, 16), np.nan))
-    with pytest.raises(ValueError, match=r"got crops of shape \(2, 16, 17\)"):
+    with pytest.raises(ValueError, match=r"crops: got shape \(2, 16, 17\)"):
         compare_scans(np.zeros((2, 16, 17)))
     with pytest.raises(ValueError, match="at least one crop"):
         compare_scans(np.zeros((0, 16, 16)))
-    with pytest.raises(ValueError, match="got 1 micrograph_ids; expected one for each of 10 crops"):
+    with pytest.raises(ValueError, match="micrograph_ids: got 1; expected one for each of 10 crops"):
         compare_scans(smooth_crops(), ["a"])
 
 

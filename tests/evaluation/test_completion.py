@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.completion import complete_scans, score_completers
 from adaptive_scan.generators import blur_targets, make_completer
 
@@ -71,13 +72,13 @@ def test_a_completer_that_refuses_a_scan_has_no_score_there() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scans": ["star"], "coverages": [0.1]}, "scans holds 'star'; expected some of spiral"),
-        ({"scans": ["grid"], "coverages": [0.0]}, "coverages holds 0.0; expected more than 0 and at most 1"),
-        ({"scans": ["grid"], "coverages": [1.5]}, "coverages holds 1.5"),
+        ({"scans": ["star"], "coverages": [0.1]}, "scans: got 'star'; expected some of spiral"),
+        ({"scans": ["grid"], "coverages": [0.0]}, "coverages: got 0.0; expected more than 0 and at most 1"),
+        ({"scans": ["grid"], "coverages": [1.5]}, "coverages: got 1.5"),
     ],
 )
 def test_unknown_scans_and_impossible_coverages_are_refused(settings: dict[str, list[object]], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         score_completers(crops_of(), {}, **settings)  # type: ignore[arg-type]
 
 

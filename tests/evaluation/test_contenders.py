@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adaptive_scan.envs import DwellControl
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation import Contender, measure, static_contenders
 from adaptive_scan.evaluation.contenders import VALIDATION
 from adaptive_scan.micrographs import blur_target
@@ -109,13 +110,13 @@ def test_fixed_positions_serve_all_crops_or_one_each(crops: np.ndarray, rng: np.
 
 @pytest.mark.parametrize("n_positions", [29, 31])
 def test_another_dose_is_refused_with_its_figures(n_positions: int, crops: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=rf"'cheat': got {n_positions} positions; expected 30"):
+    with pytest.raises(SettingError, match=rf"'cheat': got {n_positions} positions; expected 30"):
         measure(Contender("cheat", path=np.zeros((n_positions, 2))), crops, GEOMETRY)
 
 
 def test_policy_with_a_geometry_of_another_dose_is_refused(crops: np.ndarray) -> None:
     longer = {"geometry": ScanGeometry(image_size=24, n_segments=5, n_positions=7)}
-    with pytest.raises(ValueError, match="'long': got 35 positions; expected 30"):
+    with pytest.raises(SettingError, match="'long': got 35 positions; expected 30"):
         measure(Contender("long", policy=Turning(), environment=longer), crops, GEOMETRY)
 
 
@@ -132,7 +133,7 @@ def test_policy_with_a_geometry_of_another_dose_is_refused(crops: np.ndarray) ->
 )
 def test_what_all_contenders_share_no_policy_may_bring(name: str, value: Any) -> None:
     # With an instrument of its own a policy would read without noise what others read with it.
-    with pytest.raises(ValueError, match=rf"'own': got environment settings \['{name}'\]; expected none of"):
+    with pytest.raises(SettingError, match=rf"'own': got environment settings \['{name}'\]; expected none of"):
         Contender("own", policy=Turning(), environment={name: value, "observe_image": True})
 
 
@@ -146,7 +147,7 @@ def test_no_setting_of_the_environment_takes_the_place_of_the_instrument(crops: 
 
 def test_a_policy_whose_scans_may_stop_early_is_refused(crops: np.ndarray) -> None:
     environment = {"stop_below": 0.1}
-    with pytest.raises(ValueError, match=r"'early': got stop_below 0\.1; expected scans of the same dose"):
+    with pytest.raises(SettingError, match=r"'early': got stop_below 0\.1; expected scans of the same number"):
         measure(Contender("early", policy=Turning(), environment=environment), crops, GEOMETRY)
     whole = measure(Contender("whole", policy=Turning(), environment={"stop_below": None}), crops, GEOMETRY)
     assert whole.positions.shape == (7, 30, 2)
@@ -188,16 +189,16 @@ def test_a_path_and_the_policy_that_steers_it_measure_the_same_with_every_fault(
 
 
 def test_contender_is_either_a_path_or_a_policy() -> None:
-    with pytest.raises(ValueError, match="'a': got neither of path and policy; expected exactly one"):
+    with pytest.raises(SettingError, match="'a': got neither of path and policy; expected exactly one"):
         Contender("a")
-    with pytest.raises(ValueError, match="'a': got both of path and policy"):
+    with pytest.raises(SettingError, match="'a': got both of path and policy"):
         Contender("a", path=np.zeros((3, 2)), policy=Turning())
-    with pytest.raises(ValueError, match=r"got a path with environment settings \['geometry'\]"):
+    with pytest.raises(SettingError, match=r"got a path with environment settings \['geometry'\]"):
         Contender("a", path=np.zeros((3, 2)), environment={"geometry": GEOMETRY})
 
 
 def test_unknown_static_scan_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"got unknown scans \['zigzag'\]; expected names among \[.*'spiral'"):
+    with pytest.raises(SettingError, match=r"got unknown scans \['zigzag'\]; expected names among \[.*'spiral'"):
         static_contenders(["spiral", "zigzag"])
     assert [contender.name for contender in static_contenders()] == list(STATIC_SCANS)
 
@@ -231,9 +232,11 @@ def test_roles_are_what_scans_are_by_nature_or_what_they_are_given() -> None:
     assert Contender("a", path=path, role="dense").effective_role == "dense"
     assert Contender("a", policy=Peeking(), role="control").effective_role == "control"
     assert Contender("a", path=np.zeros((2, 3, 2))).effective_role == "control"
-    with pytest.raises(ValueError, match=r"'a': got role 'hero'; expected one of \('static', 'adaptive'"):
+    with pytest.raises(SettingError, match=r"'a': got role 'hero'; expected one of \('static', 'adaptive'"):
         Contender("a", path=path, role="hero")
-    with pytest.raises(ValueError, match="got role 'adaptive' of a policy that peeks at the truth; expected 'oracle'"):
+    with pytest.raises(
+        SettingError, match="got role 'adaptive' of a policy that peeks at the truth; expected 'oracle'"
+    ):
         Contender("a", policy=Peeking(), role="adaptive")
 
 
@@ -252,7 +255,7 @@ def test_paths_do_not_adapt_and_those_made_for_crops_are_controls() -> None:
         ):
             Contender("a", path=np.zeros((3, 2)), role=role)
     for role in ("static", "dense", "adaptive"):
-        with pytest.raises(ValueError, match=rf"'a': got role '{role}' of a path for each crop; expected"):
+        with pytest.raises(SettingError, match=rf"'a': got role '{role}' of a path for each crop; expected"):
             Contender("a", path=np.zeros((2, 3, 2)), role=role)
     assert Contender("a", path=np.zeros((2, 3, 2)), role="control").effective_role == "control"
 

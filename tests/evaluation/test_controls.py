@@ -13,9 +13,9 @@ from adaptive_scan.acquisition import make_instrument
 from adaptive_scan.evaluation.adaptivity import adaptivity
 from adaptive_scan.evaluation.contenders import Contender, measure
 from adaptive_scan.evaluation.controls import (
+    CONTROLS,
     Delayed,
     HeldConstant,
-    control,
     delayed,
     held_constant,
     mean_value,
@@ -156,7 +156,7 @@ def test_a_control_shows_the_mean_of_the_crops_trained_on_unless_told_otherwise(
         assert (from_mean.policy.value, given.policy.value) == (mean, -0.5)
         with pytest.raises(ValueError, match="value and mean: got None; expected a constant, or the mean"):
             make(follower())
-    assert control("constant", follower(), mean=0.25).policy.value == 0.25
+    assert CONTROLS["constant"](follower(), mean=0.25).policy.value == 0.25
 
 
 def test_what_cannot_be_a_control_is_refused(crops: np.ndarray) -> None:
@@ -176,10 +176,6 @@ def test_what_cannot_be_a_control_is_refused(crops: np.ndarray) -> None:
         delayed(follower(), 0, value=0.0)
     with pytest.raises(ValueError, match=r"observation has \['specimen_name'\]; expected no parts but"):
         HeldConstant(Follower(), 0.0).predict({"measured": np.zeros((1, 4)), "specimen_name": np.zeros((1, 1))})
-    with pytest.raises(
-        ValueError, match=r"control: got 'none'; expected one of \['constant', 'delayed', 'other_crop'\]"
-    ):
-        control("none", follower())
     with pytest.raises(ValueError, match=r"positions: got shape \(9, 24\); expected \(9, n_positions, 2\)"):
         of_other_crops(follower(), np.zeros((9, 24)), list("aabbccdde"), np.random.default_rng(0))
 
@@ -222,7 +218,7 @@ def test_the_path_of_another_crop_is_followed_on_this_one(crops: np.ndarray, rng
     free = follower()
     chosen = measure(free, crops, GEOMETRY).positions
     groups = list("aabbccdde")
-    swapped = control("other_crop", free, positions=chosen, groups=groups, rng=np.random.default_rng(3))
+    swapped = CONTROLS["other_crop"](free, positions=chosen, groups=groups, rng=np.random.default_rng(3))
     assert (swapped.name, swapped.role) == ("follower_other_crop", "control")
     others = other_crops(groups, np.random.default_rng(3))
     measured = measure(swapped, crops[3:7], GEOMETRY, first_crop=3)

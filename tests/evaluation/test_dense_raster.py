@@ -20,6 +20,7 @@ from adaptive_scan.acquisition import (
     scan_costs,
 )
 from adaptive_scan.acquisition.detector import FaultyReadings
+from adaptive_scan.errors import SettingError
 from adaptive_scan.evaluation.contenders import VALIDATION
 from adaptive_scan.evaluation.dense_raster import DENOISERS, Denoiser, DenseRaster, diluted, tune_denoiser
 from adaptive_scan.evaluation.metrics import loss
@@ -186,20 +187,20 @@ def test_uniform_counts_stay_what_they_are(method: str, strength: float, stabili
     ["ideal", Instrument((PoissonCounting(),)), Instrument((Saturation(1.0),), Exposure(current=1.0))],
 )
 def test_instruments_without_counting_noise_are_refused(instrument: str | Instrument) -> None:
-    with pytest.raises(ValueError, match="every pixel is measured perfectly"):
+    with pytest.raises(SettingError, match="every pixel is measured perfectly"):
         DenseRaster(instrument, 64)
 
 
 def test_wrong_input_is_refused() -> None:
-    with pytest.raises(ValueError, match="n_positions: got 0; expected at least 1"):
+    with pytest.raises(SettingError, match="n_positions: got 0; expected at least 1"):
         DenseRaster("low-dose", 0)
-    with pytest.raises(ValueError, match="n_positions: got 300 for crops of 16 x 16 px"):
+    with pytest.raises(SettingError, match="n_positions: got 300 for crops of 16 x 16 px"):
         DenseRaster("low-dose", 300).costs(16)
-    with pytest.raises(ValueError, match="method: got 'magic'; expected one of none, gaussian"):
+    with pytest.raises(SettingError, match="method: got 'magic'; expected one of none, gaussian"):
         tune_denoiser(smooth_crops(1), smooth_crops(1), "low-dose", 64, methods=["magic"])
-    with pytest.raises(ValueError, match=r"strength: got -1\.0"):
+    with pytest.raises(SettingError, match=r"strength: got -1\.0"):
         Denoiser("gaussian", -1.0)
     with pytest.raises(ValueError, match=r"got crops \(1, 32, 32\) and targets \(2, 32, 32\)"):
         tune_denoiser(smooth_crops(1), smooth_crops(2), "low-dose", 64)
-    with pytest.raises(ValueError, match=r"share: got 0.0; expected a number in \(0, 1\]"):
+    with pytest.raises(SettingError, match=r"share: got 0.0; expected a number in \(0, 1\]"):
         diluted(make_instrument("low-dose"), 0.0)
