@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -240,7 +239,9 @@ def tour(positions: ArrayLike, start: ArrayLike, *, largest_step: float | None =
     if largest_step is not None and not 0 < largest_step < math.inf:
         raise SettingError(f"largest_step: got {largest_step}; expected more than 0 px, or None")
     stops = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 2)
-    path = _tour_kernel(stops, np.asarray(start, dtype=np.float64), N_TOUR_ROUNDS) if len(stops) else stops
+    from adaptive_scan.scans.tour_kernel import tour_kernel  # numba, which command lines need not wait for
+
+    path = tour_kernel(stops, np.asarray(start, dtype=np.float64), N_TOUR_ROUNDS) if len(stops) else stops
     wanted = np.ones(len(path), dtype=np.bool_)
     if largest_step is not None:
         path, wanted = _with_steps(np.asarray(start, dtype=np.float64), path, largest_step)
@@ -257,39 +258,3 @@ def _with_steps(
     back = np.arange(1, int(n_steps.sum()) + 1) - np.repeat(ends, n_steps)
     points = np.repeat(path, n_steps, axis=0) + np.repeat(moves / n_steps[:, None], n_steps, axis=0) * back[:, None]
     return points, back == 0
-
-
-@numba.njit(cache=True)
-def _tour_kernel(
-    stops: NDArray[np.float64], start: NDArray[np.float64], n_rounds: int
-) -> NDArray[np.float64]:  # pragma: no cover - compiled
-    n_stops = len(stops)
-    path = np.empty((n_stops + 1, 2))
-    path[0] = start
-    is_left = np.ones(n_stops, dtype=np.bool_)
-    for place in range(1, n_stops + 1):
-        best, nearest = np.inf, 0
-        for stop in range(n_stops):
-            if is_left[stop]:
-                distance = (stops[stop, 0] - path[place - 1, 0]) ** 2 + (stops[stop, 1] - path[place - 1, 1]) ** 2
-                if distance < best:
-                    best, nearest = distance, stop
-        is_left[nearest] = False
-        path[place] = stops[nearest]
-    for _ in range(n_rounds):
-        is_better = False
-        for i in range(n_stops - 1):
-            edge = math.hypot(path[i + 1, 0] - path[i, 0], path[i + 1, 1] - path[i, 1])
-            for j in range(i + 2, n_stops + 1):
-                before = edge
-                after = math.hypot(path[j, 0] - path[i, 0], path[j, 1] - path[i, 1])
-                if j < n_stops:  # the path is open: its last edge has one end
-                    before += math.hypot(path[j + 1, 0] - path[j, 0], path[j + 1, 1] - path[j, 1])
-                    after += math.hypot(path[j + 1, 0] - path[i + 1, 0], path[j + 1, 1] - path[i + 1, 1])
-                if after < before - 1e-9:
-                    path[i + 1 : j + 1] = path[i + 1 : j + 1][::-1].copy()
-                    edge = math.hypot(path[i + 1, 0] - path[i, 0], path[i + 1, 1] - path[i, 1])
-                    is_better = True
-        if not is_better:
-            break
-    return path[1:]
