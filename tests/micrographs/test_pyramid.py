@@ -64,8 +64,8 @@ def test_sources_are_balanced() -> None:
     [
         ({"scales": ()}, r"scales: got \(\); expected whole numbers"),
         ({"scales": (0, 1)}, r"scales: got \(0, 1\); expected"),
-        ({"weights": [1.0, 0.0, 1.0]}, "weights: got .*; expected 3 positive numbers, one a micrograph"),
-        ({"weights": [1.0]}, "weights: got .*; expected 3 positive numbers, one a micrograph"),
+        ({"weights": [1.0, 0.0, 1.0]}, "weights: got .*; expected 3 positive numbers, one for each micrograph"),
+        ({"weights": [1.0]}, "weights: got .*; expected 3 positive numbers, one for each micrograph"),
     ],
 )
 def test_what_cannot_be_is_refused(dataset: MicrographDataset, settings: dict, message: str) -> None:

@@ -35,7 +35,7 @@ def scans_of(values: np.ndarray, masks: np.ndarray) -> Tensor:
 def test_8_bits_move_no_value_by_more_than_half_a_step_and_leave_masks(values: np.ndarray, masks: np.ndarray) -> None:
     scans = scans_of(values, masks)
     sent = quantise(scans, 8)
-    assert (sent[:, 0] - scans[:, 0]).abs().max() <= 1 / 255 + 1e-7
+    assert (sent[:, 0] - scans[:, 0]).abs().max() <= 1 / 255 + 3e-7
     assert torch.equal(sent[:, 1], scans[:, 1])
     assert (sent[:, 0][scans[:, 1] == 0] == 0).all()
 
