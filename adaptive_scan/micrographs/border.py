@@ -62,12 +62,25 @@ class Plane:
         width: Columns [px].
         index: How the reader of the format finds it again.
         mapping: Byte offset and NumPy type of its values where they lie uncompressed, row after row.
+        apart: Whether it shows another specimen than the other pictures of its file, as in a bank of crops.
     """
 
     height: int
     width: int
     index: tuple[int, ...] = ()
     mapping: tuple[int, str] | None = None
+    apart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something in a file that is no micrograph and stands beside those that are.
+
+    Args:
+        found: What it is, as complaints say it.
+    """
+
+    found: str
 
 
 def describe_content(path: Path) -> str:

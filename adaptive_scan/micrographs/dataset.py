@@ -27,6 +27,9 @@ from adaptive_scan.micrographs.readers import (
 )
 from adaptive_scan.micrographs.splits import find_column, read_column
 
+PAGES_APART = "#page"
+"""The group, in a table, of a file whose pages show different specimens."""
+
 SPLIT_NAMES = ("train", "validation", "test")
 """Subfolders that predefine a split."""
 
@@ -72,7 +75,8 @@ class MicrographDataset:
         skip_bad: Leave out and report bad files; by default the first one raises.
         groups: CSV with the columns ``file`` and ``group``: micrographs of one group show one specimen or area. When
             None, a ``manifest.csv`` with these columns in the folder or its parent is used if it names its files.
-            A micrograph that it does not name is a group of its own.
+            A file that it does not name is a group of its own, all pages of a stack together. ``stack.tif#3`` names
+            a page, and the group `PAGES_APART` makes each page of a file a group of its own.
         cache_bytes: Bound on the decoded pictures that are kept [bytes].
 
     Attributes:
@@ -287,7 +291,7 @@ class MicrographDataset:
     def _entries_of(self, file: Path, root: Path, several_roots: bool) -> list[_Entry]:
         """List the pictures of one file that are large enough."""
         try:
-            planes = list_planes(file)
+            planes = list_planes(file, self.skipped)
         except MicrographError as error:
             self._skip_or_raise(error)
             return []
@@ -305,7 +309,7 @@ class MicrographDataset:
                     MicrographError(file, found, f"sides of at least {self._least_side} px for the crop")
                 )
                 continue
-            entries.append(_Entry(file, page, plane, label, label, split))
+            entries.append(_Entry(file, page, plane, label, label if plane.apart else name, split))
         return entries
 
     def _skip_or_raise(self, error: MicrographError) -> None:
@@ -323,10 +327,10 @@ class MicrographDataset:
             named = read_column(Path(groups), "group", [*folders, *(folder.parent for folder in folders)])
         if not named and groups is None:
             return entries
-        group_of = {file: named.get(file.resolve()) for file in {entry.file for entry in entries}}
-        if entries and groups is not None and not any(group_of.values()):
+        found = [_group_in_table(entry, named) for entry in entries]
+        if entries and groups is not None and not any(found):
             raise MicrographError(groups, "a table that names none of the files", f"files of {self._root}")
-        return [replace(entry, group=group_of[entry.file] or entry.group) for entry in entries]
+        return [replace(entry, group=group or entry.group) for entry, group in zip(entries, found, strict=True)]
 
     def _require_some(self) -> None:
         if self._entries:
@@ -335,6 +339,13 @@ class MicrographDataset:
         if self.skipped:
             found += f" ({len(self.skipped)} skipped, the first: {self.skipped[0]})"
         raise MicrographError(self._root, found, "at least one micrograph")
+
+
+def _group_in_table(entry: _Entry, named: dict[Path, str]) -> str | None:
+    """The group that a table gives a page, or its file; None where it gives none."""
+    file = entry.file.resolve()
+    group = named.get(file.with_name(f"{file.name}#{entry.page}"), named.get(file))
+    return entry.name if group == PAGES_APART else group
 
 
 def fingerprint(dataset: MicrographDataset, *, with_names: bool = True) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import import_module
@@ -10,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_scan.micrographs.border import A_PICTURE, Plane, damaged, require_area, require_real, require_signature
+from adaptive_scan.micrographs.border import (
+    A_PICTURE,
+    LeftOut,
+    Plane,
+    damaged,
+    require_area,
+    require_real,
+    require_signature,
+)
 from adaptive_scan.micrographs.errors import MicrographError
 
 PLUGINS = {
@@ -32,12 +41,19 @@ _SIGNATURES = {
     ".hspy": _HDF5,
     ".ser": b"II\x97\x01",
 }
+_MRC_HEADER = 1024
+_IMOD_STAMP = 1146047817
+_SPECTRA = ("EELS", "EDS", "CL", "XPS")  # beginnings of the kinds of signals that have an axis of energies
+_ENERGY_UNITS = ("ev", "kev", "1/ev")
+_SPECTRAL_AXES = ("energy", "wavelength", "energies")
 # Spectra of a Velox file are slow to build and never used here.
 _OPTIONS: dict[str, dict[str, Any]] = {".emd": {"select_type": "images"}}
 
 
-def planes(path: Path) -> Iterator[Plane]:
+def planes(path: Path) -> Iterator[Plane | LeftOut]:
     """Walk the pictures of an instrument file: each image signal, each frame of a 3-D one.
+
+    Signals of another kind beside them are left out: spectra and spectrum images, colour, complex values.
 
     Raises:
         MicrographError: If rosettasciio is absent, or the file holds no picture or stack of real values.
@@ -46,10 +62,12 @@ def planes(path: Path) -> Iterator[Plane]:
     n_pictures = 0
     for number, signal in enumerate(_signals(path)):
         shape = tuple(int(side) for side in signal["data"].shape)
-        if not _is_picture(signal):
-            others.append(f"{len(shape)}-D data of shape {shape}")
-            continue
         where = f"signal {number}: "
+        other = _other_kind(signal)
+        if other is not None:
+            others.append(f"{other} of shape {shape}")
+            yield LeftOut(f"{where}{others[-1]}")
+            continue
         require_real(path, signal["data"].dtype, where)
         require_area(path, shape[-2], shape[-1], where)
         for frame in range(shape[0] if len(shape) == 3 else 1):
@@ -66,13 +84,61 @@ def load(path: Path, plane: Plane) -> np.ndarray:
     data = _signals(path)[number]["data"]
     if data.ndim == 3:
         data = data[frame]
-    return np.asarray(data.compute(scheduler="synchronous") if hasattr(data, "compute") else data)
+    values = np.asarray(data.compute(scheduler="synchronous") if hasattr(data, "compute") else data)
+    return values.view(np.int8) if _has_signed_bytes(path, values.dtype) else values
+
+
+def _has_signed_bytes(path: Path, dtype: np.dtype) -> bool:
+    """Whether the bytes of an MRC file are signed, which rosettasciio never takes them for.
+
+    MRC2014 says that mode 0 is int8 (Cheng et al. 2015, doi:10.1016/j.jsb.2015.04.002). Older files of IMOD are
+    unsigned where its stamp stands without the flag, and others where the largest value of the header says so.
+    """
+    if path.suffix.lower() != ".mrc" or dtype != np.uint8:
+        return False
+    with path.open("rb") as file:
+        header = file.read(_MRC_HEADER)
+    order = _mrc_byte_order(header)
+    stamp, flags = struct.unpack_from(f"{order}2i", header, 152)
+    (highest,) = struct.unpack_from(f"{order}f", header, 80)
+    return bool(flags & 1) if stamp == _IMOD_STAMP else not highest > np.iinfo(np.int8).max
+
+
+def _mrc_byte_order(header: bytes) -> str:
+    return ">" if header[212:214] == b"\x11\x11" else "<"
+
+
+def _other_kind(signal: dict[str, Any]) -> str | None:
+    """What a signal is that is no picture or stack of pictures; None where it is one."""
+    data = signal["data"]
+    if data.dtype.kind == "c":
+        return f"complex values ({data.dtype})"
+    if data.dtype.kind == "V":
+        return f"colour or structured values ({data.dtype})"
+    if _is_spectral(signal):
+        return "spectra"
+    return None if _is_picture(signal) else f"{data.ndim}-D data"
+
+
+def _is_spectral(signal: dict[str, Any]) -> bool:
+    """Whether an axis is one of energies or wavelengths, by the kind of the signal, or by unit or name of an axis.
+
+    In files of DigitalMicrograph that axis comes first, where that of frames would be.
+    """
+    kind = str(signal.get("metadata", {}).get("Signal", {}).get("signal_type", ""))
+    if kind.upper().startswith(_SPECTRA):
+        return True
+    for axis in signal["axes"]:
+        unit, name = str(axis.get("units", "")).strip().lower(), str(axis.get("name", "")).lower()
+        if unit in _ENERGY_UNITS or any(word in name for word in _SPECTRAL_AXES):
+            return True
+    return False
 
 
 def _is_picture(signal: dict[str, Any]) -> bool:
     """Whether the last two axes are those of a picture, with at most one axis of frames before them.
 
-    A spectrum image has its positions first and its energies last; scans of diffraction patterns have four axes.
+    Scans of diffraction patterns have four axes.
     """
     is_navigation = [bool(axis.get("navigate", False)) for axis in signal["axes"]]
     n_axes = signal["data"].ndim
@@ -107,12 +173,21 @@ def _read_signals(path: Path) -> list[dict[str, Any]]:
     # These derive from Exception itself, so the common border does not know them.
     faults = tuple(kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, Exception))
     try:
-        signals: list[dict[str, Any]] = plugin.file_reader(str(path), lazy=True, **_OPTIONS.get(suffix, {}))
+        options = {**_OPTIONS.get(suffix, {}), **_byte_order(path)}
+        signals: list[dict[str, Any]] = plugin.file_reader(str(path), lazy=True, **options)
     except ImportError as error:
         raise _missing_extra(path, error) from error
     except faults as error:
         raise damaged(path, error) from error
     return signals
+
+
+def _byte_order(path: Path) -> dict[str, str]:
+    """The option that says the byte order of an MRC file, by its machine stamp."""
+    if path.suffix.lower() != ".mrc":
+        return {}
+    with path.open("rb") as file:
+        return {"endianness": _mrc_byte_order(file.read(_MRC_HEADER))}
 
 
 def _missing_extra(path: Path, error: ImportError) -> MicrographError:

@@ -11,18 +11,19 @@ from typing import NamedTuple
 import numpy as np
 
 from adaptive_scan.micrographs import instruments, npy, png, tiff
-from adaptive_scan.micrographs.border import A_PICTURE, Plane, reading, require_file
+from adaptive_scan.micrographs.border import A_PICTURE, LeftOut, Plane, reading, require_file
 from adaptive_scan.micrographs.errors import MicrographError
 
 
 class _Format(NamedTuple):
-    planes: Callable[[Path], Iterator[Plane]]
+    planes: Callable[[Path], Iterator[Plane | LeftOut]]
     load: Callable[[Path, Plane], np.ndarray]
 
 
 _FORMATS = {
     ".npy": _Format(npy.planes, npy.load),
     ".png": _Format(png.planes, png.load),
+    ".stk": _Format(tiff.planes, tiff.load),
     ".tif": _Format(tiff.planes, tiff.load),
     ".tiff": _Format(tiff.planes, tiff.load),
     **dict.fromkeys(instruments.PLUGINS, _Format(instruments.planes, instruments.load)),
@@ -63,17 +64,19 @@ def read_micrograph(path: str | Path, page: int = 0) -> np.ndarray:
     if page < 0:
         raise MicrographError(path, f"page number {page} asked for", "a page number of at least 0")
     with reading(path), closing(file_format.planes(path)) as found:  # type: ignore[type-var]
-        walked = list(islice(found, page + 1))
+        pictures = (plane for plane in found if isinstance(plane, Plane))
+        walked = list(islice(pictures, page + 1))
     if len(walked) <= page:
         raise MicrographError(path, f"{len(walked)} pictures, page {page} asked for", f"0 to {len(walked) - 1}")
     return as_micrograph(path, open_plane(path, walked[page]), page)
 
 
-def list_planes(path: Path) -> list[Plane]:
+def list_planes(path: Path, left_out: list[MicrographError] | None = None) -> list[Plane]:
     """Tell the pictures of a file from its header, with the checks that need no decoding.
 
     Args:
         path: The file; its suffix names the format.
+        left_out: Where to add what stands in the file beside its pictures, such as a colour preview.
 
     Returns:
         One plane per picture, at least one.
@@ -84,9 +87,13 @@ def list_planes(path: Path) -> list[Plane]:
     file_format = _format_of(path)
     with reading(path):
         found = list(file_format.planes(path))
-    if not found:
-        raise MicrographError(path, "no picture", A_PICTURE)
-    return found
+    others = [MicrographError(path, each.found, A_PICTURE) for each in found if isinstance(each, LeftOut)]
+    pictures = [each for each in found if isinstance(each, Plane)]
+    if not pictures:
+        raise others[0] if others else MicrographError(path, "no picture", A_PICTURE)
+    if left_out is not None:
+        left_out.extend(others)
+    return pictures
 
 
 def open_plane(path: Path, plane: Plane) -> np.ndarray:

@@ -79,7 +79,7 @@ def read_column(manifest: Path, column: str, folders: Sequence[Path] = (), *, re
         required: Whether a table without the columns is refused; otherwise there is nothing in it.
 
     Returns:
-        Resolved path to the text, as it stands.
+        Resolved path to the text, as it stands; where a page is named, such as ``stack.tif#3``, with that behind it.
 
     Raises:
         MicrographError: If it cannot be read or lacks one of the columns.
@@ -98,10 +98,13 @@ def read_column(manifest: Path, column: str, folders: Sequence[Path] = (), *, re
         raise MicrographError(manifest, f"the columns {', '.join(columns) or '(none)'}", expected)
     told = {}
     for row in rows or []:
-        candidates = [place / (row["file"] or "") for place in (manifest.parent, *folders)]
-        named = next((candidate for candidate in candidates if candidate.is_file()), None)
+        name = row["file"] or ""
+        before, mark, page = name.rpartition("#")
+        is_page = bool(mark) and page.isdigit()
+        candidates = [place / (before if is_page else name) for place in (manifest.parent, *folders)]
+        named = next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
         if named is not None and row[column]:
-            told[named.resolve()] = row[column]
+            told[named.with_name(f"{named.name}#{page}") if is_page else named] = row[column]
     return told
 
 

@@ -11,21 +11,23 @@ from pathlib import Path
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
 
-from adaptive_scan.micrographs.border import A_PICTURE, Plane, require_area, require_real, require_signature
+from adaptive_scan.micrographs.border import A_PICTURE, LeftOut, Plane, require_area, require_real, require_signature
 from adaptive_scan.micrographs.errors import MicrographError
 
 _SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _WHOLE = "a whole TIFF file"
 # Bits of NewSubfileType: a smaller copy of another page (thumbnail, pyramid level), and a transparency mask.
 _REDUCED_OR_MASK = 1 | 4
+_UIC2 = 33629  # the tag of a MetaMorph stack that has an entry for each plane
 
 
-def planes(path: Path) -> Iterator[Plane]:
+def planes(path: Path) -> Iterator[Plane | LeftOut]:
     """Walk the pictures of a TIFF file in the order of its pages, without decoding them.
 
     Each page (image file directory) of an OME or plain file is one picture. A single page that an ImageJ or
-    tifffile description declares to be the first of a stack, with the others behind it, is that stack. Smaller copies
-    (thumbnails, pyramid levels) are left out.
+    tifffile description declares to be the first of a stack, with the others behind it, is that stack, and so is the
+    page of a MetaMorph stack. Smaller copies (thumbnails, pyramid levels) are left out wherever they stand, a colour
+    preview before grey pages as well, and an information bar below a picture.
 
     Raises:
         MicrographError: If a page is coloured, complex, empty, a line, or reaches beyond the end of the file.
@@ -36,7 +38,10 @@ def planes(path: Path) -> Iterator[Plane]:
         for number, page in enumerate(tif.pages):
             if not isinstance(page, TiffPage):
                 raise MicrographError(path, f"page {number} without a description of its own", _WHOLE)
-            if number and page.subfiletype & _REDUCED_OR_MASK:
+            if page.subfiletype & _REDUCED_OR_MASK and (number or len(tif.pages) > 1):
+                continue
+            if number == 0 and _is_preview(tif, page):
+                yield LeftOut(f"page 0: a colour preview of {len(tif.pages) - 1} further pages")
                 continue
             _require_grey(path, tif, page, number)
             _require_whole(path, page, number, size)
@@ -48,14 +53,55 @@ def load(path: Path, plane: Plane) -> np.ndarray:
     """Decode one picture; the other pages are not touched. Shape (height, width), the file's own type."""
     number, depth = plane.index
     with TiffFile(path) as tif:
-        result: np.ndarray = tif.pages[number].asarray().reshape(-1, plane.height, plane.width)[depth]
-        return result
+        page = tif.pages[number]
+        if not isinstance(page, TiffPage):
+            raise MicrographError(path, f"page {number} without a description of its own", _WHOLE)
+        pictures = page.asarray().reshape(-1, *page.shape[-2:])
+        values: np.ndarray = _grey_values(page, pictures[depth])[: plane.height]
+        return values
+
+
+def _is_preview(tif: TiffFile, page: TiffPage) -> bool:
+    """Whether a colour page stands before a grey one, for programs that show nothing else."""
+    is_colour = page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR)
+    return is_colour and len(tif.pages) > 1 and isinstance(tif.pages[1], TiffPage) and tif.pages[1].samplesperpixel == 1
+
+
+def _is_grey_palette(page: TiffPage) -> bool:
+    """Whether a palette gives each value a grey: its entries are the values then."""
+    colours = page.colormap
+    if page.photometric != PHOTOMETRIC.PALETTE or colours is None or page.dtype is None or page.dtype.kind != "u":
+        return False
+    return bool((colours == colours[:1]).all() and colours.any())
+
+
+def _grey_values(page: TiffPage, picture: np.ndarray) -> np.ndarray:
+    """The values of a picture; those of a grey palette are its greys, in 8 bits where they are multiples of 257."""
+    if page.parent.is_imagej or not _is_grey_palette(page):
+        return picture
+    greys = np.asarray(page.colormap)[0]
+    greys = (greys // 257).astype(np.uint8) if (greys % 257 == 0).all() else greys
+    found: np.ndarray = greys[picture]
+    return found
+
+
+def _bar_height(tif: TiffFile, page: TiffPage) -> int:
+    """Rows of an information bar below the picture, as the microscope's metadata tell [px]."""
+    told = tif.fei_metadata if tif.is_fei else None
+    if not told:
+        return 0
+    height = page.shape[-2]
+    bar = int(told.get("PrivateFei", {}).get("DatabarHeight", 0) or 0)
+    picture = int(told.get("Image", {}).get("ResolutionY", 0) or 0)
+    bar = max(bar, height - picture if 0 < picture < height else 0)
+    return bar if 0 < bar < height - 1 else 0
 
 
 def _planes_of_page(path: Path, tif: TiffFile, page: TiffPage, number: int, size: int) -> Iterator[Plane]:
     height, width = page.shape[-2:]
+    height -= _bar_height(tif, page)
     mapping = None
-    if page.is_memmappable and page.dtype is not None:
+    if page.is_memmappable and page.dtype is not None and page.photometric != PHOTOMETRIC.PALETTE:
         mapping = (page.dataoffsets[0], page.dtype.newbyteorder(tif.byteorder).str)
     if page.ndim > 2:
         for depth in range(page.shape[0]):
@@ -78,6 +124,9 @@ def _n_declared(tif: TiffFile, page: TiffPage, number: int) -> int:
     An OME description is not asked: it may count the pictures of other files. Nor are tifffile's series: of a truncated
     stack they give the first page as if it were all.
     """
+    if tif.is_stk and number == 0:
+        planes = page.tags.get(_UIC2)
+        return 1 if planes is None else max(1, planes.count)
     if number > 0 or not (tif.is_imagej or tif.is_shaped) or len(tif.pages) > 1:
         return 1
     if tif.is_imagej:
@@ -92,7 +141,7 @@ def _n_declared(tif: TiffFile, page: TiffPage, number: int) -> int:
 def _require_grey(path: Path, tif: TiffFile, page: TiffPage, number: int) -> None:
     where = f"page {number}: "
     # ImageJ writes the display colours of 8-bit grey data as a palette; the values are still the data.
-    is_palette = page.photometric == PHOTOMETRIC.PALETTE and not tif.is_imagej
+    is_palette = page.photometric == PHOTOMETRIC.PALETTE and not tif.is_imagej and not _is_grey_palette(page)
     if page.samplesperpixel > 1 or is_palette or page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR):
         kind = getattr(page.photometric, "name", page.photometric)
         found = f"{where}a colour picture ({page.samplesperpixel} samples per pixel, {kind})"

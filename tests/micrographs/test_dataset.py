@@ -22,6 +22,8 @@ from adaptive_scan.micrographs import (
     dataset as dataset_module,
 )
 
+DATA = Path(__file__).with_name("data")
+
 
 def write(path: Path, value: float = 0.0, side: int = 32, dtype: str = "float32", **options: object) -> np.ndarray:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,7 @@ class TestListing:
         (tmp_path / "._b.tif").write_bytes(b"resource fork")
         dataset = MicrographDataset(tmp_path)
         assert dataset.names == ["a/deep/x.TIF", "b.tif", "c.npy#0", "c.npy#1"]
-        assert dataset.groups == dataset.names
+        assert dataset.groups == ["a/deep/x.TIF", "b.tif", "c.npy", "c.npy"]
         assert dataset.predefined_splits is None
         assert dataset.shapes.tolist() == [[32, 32]] * 4
         for picture, expected in zip(dataset, [first, second, first, second], strict=True):
@@ -121,6 +123,25 @@ class TestListing:
 
 
 class TestGroups:
+    def test_pages_of_a_stack_are_one_group_unless_a_table_says_otherwise(self, tmp_path: Path):
+        pages = np.random.default_rng(0).random((4, 8, 8), dtype=np.float32)
+        tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="minisblack")
+        np.save(tmp_path / "bank.npy", np.ones((2, 8, 8, 1)))
+        assert MicrographDataset(tmp_path).groups == ["bank.npy#0", "bank.npy#1"] + ["stack.tif"] * 4
+        table = tmp_path / "groups.csv"
+        table.write_text("file,group\nstack.tif,series\nstack.tif#2,other\n")
+        assert MicrographDataset(tmp_path, groups=table).groups[2:] == ["series", "series", "other", "series"]
+        table.write_text("file,group\nstack.tif,#page\n")
+        assert MicrographDataset(tmp_path, groups=table).groups[2:] == [f"stack.tif#{page}" for page in range(4)]
+
+    def test_what_stands_beside_the_pictures_is_reported(self, tmp_path: Path):
+        (tmp_path / "a.tif").write_bytes((DATA / "colour_preview_first.tif").read_bytes())
+        dataset = MicrographDataset(tmp_path)
+        assert dataset.shapes.tolist() == [[128, 160]]
+        assert [str(error).partition(": got ")[2] for error in dataset.skipped] == [
+            "page 0: a colour preview of 1 further pages; expected a grey picture of real numbers, at least 2 x 2 px"
+        ]
+
     def test_manifest_names_some_files(self, tmp_path: Path):
         for name in "abc":
             write(tmp_path / "pictures" / f"{name}.tif")
@@ -132,7 +153,7 @@ class TestGroups:
         moved = tmp_path / "elsewhere" / "table.csv"
         moved.parent.mkdir()
         (tmp_path / "manifest.csv").rename(moved)
-        assert len(set(MicrographDataset(tmp_path / "pictures").groups)) == 5
+        assert MicrographDataset(tmp_path / "pictures").groups == ["a.tif", "b.tif", "c.tif", "d.npy", "d.npy"]
         assert MicrographDataset(tmp_path / "pictures", groups=moved).groups == expected
 
     def test_given_table_must_name_a_file(self, tmp_path: Path):

@@ -286,7 +286,9 @@ class TestPng:
     def test_palette_and_bilevel(self, tmp_path: Path):
         image = pytest.importorskip("PIL.Image")
         grey = image.fromarray(picture_of("uint8"))
-        grey.convert("P").save(tmp_path / "palette.png")
+        coloured = grey.convert("P")
+        coloured.putpalette([value for index in range(256) for value in (index, 0, 255 - index)])
+        coloured.save(tmp_path / "palette.png")
         refused(tmp_path / "palette.png", "palette-colour")
         grey.convert("1").save(tmp_path / "bilevel.png")
         refused(tmp_path / "bilevel.png", "grey picture of 1 bits")
