@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from adaptive_scan.benchmark.definition import OWN, SHARED
 from adaptive_scan.errors import SettingError
-from adaptive_scan.evaluation.results import Paired, Results, select
+from adaptive_scan.evaluation.results import Paired, Results, distinct, select
 from adaptive_scan.generators.completers import is_classical
 
 PRIMARY = "adaptive scans against the best static scan and the learned path"
@@ -90,11 +90,10 @@ def load_losses(rows: pa.Table) -> dict[tuple[str, str, str], ScanLosses]:
     Raises:
         SettingError: If there are no rows.
     """
-    keys = ("geometry", "scan", "completer")
-    found = rows.group_by(keys, use_threads=False).aggregate([]).select(keys).to_pylist()
+    found = distinct(rows, ("geometry", "scan", "completer"))
     if not found:
         raise SettingError("the results hold no rows; expected at least one")
-    return {(key["geometry"], key["scan"], key["completer"]): _scan_losses(rows, **key) for key in found}
+    return {key: _scan_losses(rows, *key) for key in found}
 
 
 def _scan_losses(rows: pa.Table, geometry: str, scan: str, completer: str) -> ScanLosses:

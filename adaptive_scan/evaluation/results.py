@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +117,14 @@ def select(rows: pa.Table, **values: str | int) -> pa.Table:
     if len(found) == 0:
         raise KeyError(f"got no rows with {values}")
     return found.sort_by([("seed", "ascending"), ("crop", "ascending")])
+
+
+def distinct(rows: pa.Table, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The different values of these columns, in the order in which they first appear.
+
+    (`Table.group_by` keeps that order for some tables and not for others, so it depends on how a table is stored.)
+    """
+    return list(dict.fromkeys(zip(*(rows[name].to_pylist() for name in columns), strict=True)))
 
 
 def pair(

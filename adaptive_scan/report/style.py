@@ -26,6 +26,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
+from adaptive_scan.evaluation.results import distinct
 from adaptive_scan.files import replacing
 
 STYLE: Any = {
@@ -147,13 +148,11 @@ def scan_styles(rows: pa.Table) -> dict[str, ScanStyle]:
         >>> [style.tag for style in scan_styles(rows).values()]
         ['', 'not contiguous']
     """
-    columns = ["scan", "role", "contiguous"]
-    kinds = rows.select(columns).group_by(columns, use_threads=False).aggregate([])
     styles: dict[str, ScanStyle] = {}
-    for kind in kinds.to_pylist():
+    for scan, role, contiguous in distinct(rows, ("scan", "role", "contiguous")):
         index = len(styles)
         colour, marker = _SCAN_COLOURS[index % len(_SCAN_COLOURS)], _MARKERS[index % len(_MARKERS)]
-        styles.setdefault(kind["scan"], ScanStyle(kind["scan"], kind["role"], kind["contiguous"], colour, marker))
+        styles.setdefault(scan, ScanStyle(scan, role, contiguous, colour, marker))
     return styles
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from adaptive_scan.benchmark.questions import (
@@ -54,6 +55,14 @@ def test_losses_are_those_of_the_rows() -> None:
     assert found is not None
     for name in expected.__dataclass_fields__:
         assert getattr(found, name).tolist() == getattr(expected, name).tolist()
+
+
+def test_the_order_is_that_of_the_rows_however_the_table_is_stored() -> None:
+    names = [f"scan {n}" for n in np.random.default_rng(0).permutation(200)]
+    expected = [("1/23", name, completer) for name in names for completer in ("shared", "own", "linear")]
+    rows = results_of({key[1:]: 1.0 for key in expected}).rows
+    for table in (rows, rows.combine_chunks(), pa.concat_tables(rows.slice(n, 7) for n in range(0, len(rows), 7))):
+        assert list(load_losses(table)) == expected
 
 
 def test_scans_are_paired_on_the_crops_that_both_have(rng: np.random.Generator) -> None:
