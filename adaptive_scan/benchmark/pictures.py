@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -31,29 +30,6 @@ from adaptive_scan.specimens import FAMILIES, SPECIMEN_FAMILIES, Truth, procedur
 from adaptive_scan.specimens.imaging import IMAGINGS
 
 _PROCEDURAL = 2**32 - 3  # a stream of random numbers that no training and no other comparison draws from
-
-
-class PictureBank(Protocol):
-    """Pictures that can be dealt out by group.
-
-    Attributes:
-        groups: Group of each picture.
-    """
-
-    groups: list[str]
-
-    @property
-    def skipped(self) -> list[str]:
-        """What was wrong with each picture that was left out."""
-        ...
-
-    def train_source(self, indices: np.ndarray) -> CropSource:
-        """Random crops of these pictures, under the symmetries of the square."""
-        ...
-
-    def cut(self, indices: np.ndarray) -> CutCrops:
-        """Crops of these pictures at fixed places."""
-        ...
 
 
 class MicrographBank:
@@ -179,7 +155,11 @@ def _draw(
     return crops[0], family, truths[0]
 
 
-def open_pictures(benchmark: Benchmark) -> tuple[Benchmark, MicrographBank | ProceduralBank]:
+PictureBank = MicrographBank | ProceduralBank
+"""Pictures that can be dealt out by group."""
+
+
+def open_pictures(benchmark: Benchmark) -> tuple[Benchmark, PictureBank]:
     """The pictures of a benchmark, and the benchmark with their fingerprint, which gives it its identity.
 
     Raises:

@@ -46,6 +46,7 @@ class Axis(NamedTuple):
     """One parameter of a family and what is tried of it.
 
     Attributes:
+        default: Its value in the scan as it usually is.
         values: What is tried in the first round, beside the default.
         step: Distance to the neighbours of the best value that the second round tries; each later round halves it, but
             whole numbers keep theirs. 0 for a parameter without neighbours.
@@ -53,6 +54,7 @@ class Axis(NamedTuple):
         high: Highest value.
     """
 
+    default: Setting
     values: tuple[Setting, ...]
     step: float = 0.0
     low: float = -math.inf
@@ -65,16 +67,18 @@ class TunedFamily:
 
     Attributes:
         name: Its name in `TUNED_FAMILIES`.
-        defaults: The parameters of the scan as it usually is.
-        axes: What may be tried, for a geometry, in the order in which it is searched; the first two are tried together,
+        axes: Its parameters for a geometry, in the order in which they are searched; the first two are tried together,
             each value of the one with each of the other, as a pitch is good for one direction of the scan.
         positions: Positions [px] for a geometry and parameters, float32, shape (n_positions, 2).
     """
 
     name: str
-    defaults: Callable[[ScanGeometry], dict[str, Setting]]
     axes: Callable[[ScanGeometry], dict[str, Axis]]
     positions: Callable[..., np.ndarray]
+
+    def defaults(self, geometry: ScanGeometry) -> dict[str, Setting]:
+        """The parameters of the scan as it usually is."""
+        return {name: axis.default for name, axis in self.axes(geometry).items()}
 
 
 @dataclass(frozen=True)
@@ -335,42 +339,53 @@ def _check_parameters(family: TunedFamily, parameters: Parameters, geometry: Sca
             raise SettingError(f"{name} of {family.name!r}: got {value!r}; expected a number, true, false or null")
 
 
-def _even_spacing(geometry: ScanGeometry) -> float:
-    """Spacing at which positions are as far apart along a path as its turns are [px]."""
-    return geometry.image_size / math.sqrt(geometry.n_positions_total)
-
-
 def _spacings(geometry: ScanGeometry) -> Axis:
-    even = _even_spacing(geometry)
+    even = geometry.image_size / math.sqrt(geometry.n_positions_total)  # as far apart along the path as its turns [px]
     wide = tuple(share * even for share in _SHARES if share * even >= 1.0)
-    return Axis(wide or (even,), step=0.1 * even, low=min(1.0, even), high=2.0 * even)
+    return Axis(_USUAL_SPACING, wide or (even,), step=0.1 * even, low=min(1.0, even), high=2.0 * even)
 
 
-def _numbers(even: float, highest: int) -> Axis:
-    """Numbers of turns or lines around the one at which positions are spread evenly, about a dozen."""
+def _numbers(geometry: ScanGeometry, share: float = 1.0) -> Axis:
+    """Numbers of turns or lines around a share of the one that spreads positions evenly, about a dozen."""
+    even, highest = share * math.sqrt(geometry.n_positions_total), geometry.image_size
     low, high = max(1, math.floor(0.5 * even)), min(highest, math.ceil(1.6 * even))
     spread = np.round(np.linspace(low, max(low, high), 10)).astype(int)
     near = np.clip(math.floor(even) + np.arange(-1, 2), 1, highest)
     numbers = np.unique(np.concatenate((spread, near)))
-    return Axis(tuple(numbers.tolist()), step=1.0, low=1.0, high=float(highest))
+    return Axis(None, tuple(numbers.tolist()), step=1.0, low=1.0, high=float(highest))
 
 
-_MARGINS = Axis((0.25, 0.375, 0.625, 0.75), step=0.0625, low=0.0, high=1.0)
-_PHASES = Axis((0.25, 0.75), step=0.125, low=0.0, high=1.0)
-_TURNED = Axis((False, True))
+_MARGIN = Axis(0.5, (0.25, 0.375, 0.625, 0.75), step=0.0625, low=0.0, high=1.0)
+_PHASE = Axis(0.5, (0.25, 0.75), step=0.125, low=0.0, high=1.0)
+_TRANSPOSED = Axis(False, (False, True))
 
 
 def _transposed(positions: np.ndarray, transposed: Setting) -> np.ndarray:
     return np.ascontiguousarray(positions[:, ::-1]) if transposed else positions
 
 
+def _spiral_axes(geometry: ScanGeometry) -> dict[str, Axis]:
+    # A quarter turn leaves the spiral's place in the field as it is: four phases inside it, each in another quarter, in
+    # case the crops have a direction.
+    phases = tuple((k / 4.0 + k) * math.pi / 2.0 for k in range(1, 4))
+    return {"spacing": _spacings(geometry), "phase": Axis(0.0, phases, step=math.pi / 16.0)}
+
+
 def _spiral_positions(geometry: ScanGeometry, *, spacing: float, phase: float) -> np.ndarray:
     return archimedean_spiral(geometry.n_positions_total, geometry.image_size, spacing=spacing, phase=phase)
 
 
+def _square_axes(geometry: ScanGeometry) -> dict[str, Axis]:
+    return {"n_turns": _numbers(geometry), "transposed": _TRANSPOSED, "margin": _MARGIN}
+
+
 def _square_positions(geometry: ScanGeometry, *, n_turns: int | None, transposed: bool, margin: float) -> np.ndarray:
-    positions = square_spiral(geometry.n_positions_total, geometry.image_size, n_turns=n_turns, margin=margin)
-    return _transposed(positions, transposed)
+    n_positions, size = geometry.n_positions_total, geometry.image_size
+    return _transposed(square_spiral(n_positions, size, n_turns=n_turns, margin=margin), transposed)
+
+
+def _raster_axes(geometry: ScanGeometry) -> dict[str, Axis]:
+    return {"n_lines": _numbers(geometry), "transposed": _TRANSPOSED, "margin": _MARGIN, "phase": _PHASE}
 
 
 def _raster_positions(
@@ -380,10 +395,22 @@ def _raster_positions(
     return _transposed(serpentine_raster(n_positions, size, n_lines=n_lines, margin=margin, phase=phase), transposed)
 
 
+def _lissajous_axes(geometry: ScanGeometry) -> dict[str, Axis]:
+    # n oscillations cross the field 2 n times.
+    return {"n_oscillations": _numbers(geometry, 0.75), "transposed": _TRANSPOSED}
+
+
 def _lissajous_positions(geometry: ScanGeometry, *, n_oscillations: int | None, transposed: bool) -> np.ndarray:
-    return _transposed(
-        lissajous(geometry.n_positions_total, geometry.image_size, n_oscillations=n_oscillations), transposed
-    )
+    n_positions, size = geometry.n_positions_total, geometry.image_size
+    return _transposed(lissajous(n_positions, size, n_oscillations=n_oscillations), transposed)
+
+
+def _polygonal_axes(geometry: ScanGeometry) -> dict[str, Axis]:
+    low, high = geometry.spacing_bounds
+    if not geometry.has_free_spacing:
+        return {"spacing": Axis(geometry.first_spacing, ())}
+    values = tuple(np.geomspace(low, high, 9).tolist())
+    return {"spacing": Axis(geometry.first_spacing, values, step=0.05 * (high - low), low=low, high=high)}
 
 
 def _polygonal_positions(geometry: ScanGeometry, *, spacing: float) -> np.ndarray:
@@ -392,59 +419,14 @@ def _polygonal_positions(geometry: ScanGeometry, *, spacing: float) -> np.ndarra
     return positions
 
 
-def _spiral_axes(geometry: ScanGeometry) -> dict[str, Axis]:
-    # A quarter turn leaves the spiral's place in the field as it is: four phases inside it, each in another quarter, in
-    # case the crops have a direction.
-    phases = tuple((k / 4.0 + k) * math.pi / 2.0 for k in range(1, 4))
-    return {"spacing": _spacings(geometry), "phase": Axis(phases, step=math.pi / 16.0)}
-
-
-def _polygonal_axes(geometry: ScanGeometry) -> dict[str, Axis]:
-    low, high = geometry.spacing_bounds
-    if not geometry.has_free_spacing:
-        return {"spacing": Axis(())}
-    return {"spacing": Axis(tuple(np.geomspace(low, high, 9).tolist()), step=0.05 * (high - low), low=low, high=high)}
-
-
-def _family_table() -> tuple[TunedFamily, ...]:
-    def root(geometry: ScanGeometry) -> float:
-        return math.sqrt(geometry.n_positions_total)
-
-    def lines(geometry: ScanGeometry) -> Axis:
-        return _numbers(root(geometry), geometry.image_size)
-
-    return (
-        TunedFamily("spiral", lambda _: {"spacing": _USUAL_SPACING, "phase": 0.0}, _spiral_axes, _spiral_positions),
-        TunedFamily(
-            "square_spiral",
-            lambda _: {"n_turns": None, "transposed": False, "margin": 0.5},
-            lambda geometry: {"n_turns": lines(geometry), "transposed": _TURNED, "margin": _MARGINS},
-            _square_positions,
-        ),
-        TunedFamily(
-            "raster",
-            lambda _: {"n_lines": None, "transposed": False, "margin": 0.5, "phase": 0.5},
-            lambda geometry: {"n_lines": lines(geometry), "transposed": _TURNED, "margin": _MARGINS, "phase": _PHASES},
-            _raster_positions,
-        ),
-        TunedFamily(
-            "lissajous",
-            lambda _: {"n_oscillations": None, "transposed": False},
-            # n oscillations cross the field 2 n times.
-            lambda geometry: {
-                "n_oscillations": _numbers(0.75 * root(geometry), geometry.image_size),
-                "transposed": _TURNED,
-            },
-            _lissajous_positions,
-        ),
-        TunedFamily(
-            "polygonal_spiral",
-            lambda geometry: {"spacing": geometry.first_spacing},
-            _polygonal_axes,
-            _polygonal_positions,
-        ),
+TUNED_FAMILIES: dict[str, TunedFamily] = {
+    family.name: family
+    for family in (
+        TunedFamily("spiral", _spiral_axes, _spiral_positions),
+        TunedFamily("square_spiral", _square_axes, _square_positions),
+        TunedFamily("raster", _raster_axes, _raster_positions),
+        TunedFamily("lissajous", _lissajous_axes, _lissajous_positions),
+        TunedFamily("polygonal_spiral", _polygonal_axes, _polygonal_positions),
     )
-
-
-TUNED_FAMILIES: dict[str, TunedFamily] = {family.name: family for family in _family_table()}
+}
 """The families that can be tuned, by name."""
